@@ -1,0 +1,88 @@
+"""The command line's small print: tyro with one-line errors, and field types that are given as JSON."""
+
+import contextlib
+import difflib
+import io
+import json
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from albert_jax.errors import AlbertError
+
+T = TypeVar("T")
+
+
+def _json_mapping(number: type, metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
+    def read(words: list[str]) -> dict[str, Any]:
+        try:
+            value = json.loads(words[0])
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON ({error.msg})") from error
+        if not isinstance(value, dict) or not all(isinstance(v, (int, number)) for v in value.values()):
+            raise ValueError(f"expected {metavar}")
+        return {key: number(v) for key, v in value.items()}
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
+
+
+JsonRates = Annotated[dict[str, float], _json_mapping(float, '{"PATTERN": FACTOR, ...}')]
+JsonSizes = Annotated[dict[str, int], _json_mapping(int, '{"AXIS": SIZE, ...}')]
+
+
+def parse(
+    kind: type[T], args: Sequence[str], *, prog: str, default: T | None = None, description: str | None = None
+) -> T:
+    """`kind`, a dataclass, from command-line words; `--help` prints every field and exits.
+
+    Raises AlbertError, one line, for an unknown field (nearest names given) or a value of the wrong type.
+    """
+    printed = io.StringIO()
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                kind,
+                prog=prog,
+                args=list(args),
+                description=description,
+                config=(tyro.conf.AvoidSubcommands,),
+                **options,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    raise AlbertError(_first_complaint(kind, args, printed.getvalue(), default))
+
+
+def _first_complaint(kind: Any, args: Sequence[str], printed: str, default: Any) -> str:
+    """tyro's boxed message in one line, with the nearest field names for a word that it does not know."""
+    known = _flags(kind, default)
+    for word in args:
+        flag = word.split("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known and flag.replace("--no-", "--", 1) not in known:
+            near = difflib.get_close_matches(flag, known, n=3, cutoff=0.5)
+            hint = f"; nearest: {', '.join(near)}" if near else "; --help lists all fields"
+            return f"there is no field {word.split('=')[0]}{hint}"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    lines = [re.sub(r"^[│┃|]\s*|\s*[│┃|]$", "", line).strip() for line in text.splitlines()]
+    words = [line for line in lines if line and not re.match(r"^[╭╰├─└┌┏┗━╌-]", line)]
+    told = " ".join(word for word in words if not word.startswith("For full helptext"))
+    return re.sub(r"\s+", " ", told).strip() or "the command line could not be read; see --help"
+
+
+def _flags(kind: Any, default: Any) -> list[str]:
+    """Every flag that tyro would offer, read off its own help."""
+    printed = io.StringIO()
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        tyro.cli(kind, args=["--help"], config=(tyro.conf.AvoidSubcommands,), **options)
+    return sorted(set(re.findall(r"--[a-z][\w.-]*", printed.getvalue())))
