@@ -1,0 +1,53 @@
+"""Scaled dot-product attention over all positions of a sequence (no causal mask), with float32 softmax."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from albert_jax.model import functions
+
+
+class AttentionFn(Protocol):
+    """What every attention backend looks like; `attend` is the plain one."""
+
+    def __call__(
+        self,
+        q_BxSxNxK: jax.Array,
+        k_BxSxNxK: jax.Array,
+        v_BxSxNxK: jax.Array,
+        mask_BxS: jax.Array,
+        dropout_rate: float = 0.0,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array: ...
+
+
+def attend(
+    q_BxSxNxK: jax.Array,
+    k_BxSxNxK: jax.Array,
+    v_BxSxNxK: jax.Array,
+    mask_BxS: jax.Array,
+    dropout_rate: float = 0.0,
+    dropout_keys: jax.Array | None = None,
+) -> jax.Array:
+    """softmax(q k^T / sqrt(K) + bias) v, bias = -10000 on masked keys; -> [B, S, N, K] in the dtype of q.
+
+    Args:
+        q_BxSxNxK, k_BxSxNxK, v_BxSxNxK: queries, keys and values.
+        mask_BxS: bool, True where the position holds a real token that may be attended to.
+        dropout_rate: share of attention probabilities set to 0, element-wise.
+        dropout_keys: [B] keys, one for each example; needed when the rate is positive.
+    """
+    scale = 1.0 / math.sqrt(q_BxSxNxK.shape[-1])
+    # Heads move beside the batch before the two products: these then read contiguous matrices in both passes.
+    q_BxNxSxK = q_BxSxNxK.swapaxes(1, 2) * jnp.asarray(scale, q_BxSxNxK.dtype)
+    k_BxNxSxK = k_BxSxNxK.swapaxes(1, 2)
+    v_BxNxSxK = v_BxSxNxK.swapaxes(1, 2)
+    scores_BxNxSxT = jnp.einsum("BNSK,BNTK->BNST", q_BxNxSxK, k_BxNxSxK, preferred_element_type=jnp.float32)
+    bias_Bx1x1xT = jnp.where(mask_BxS, 0.0, functions.MASK_BIAS)[:, None, None, :]
+    probs_BxNxSxT = jax.nn.softmax(scores_BxNxSxT + bias_Bx1x1xT)
+    probs_BxNxSxT = functions.dropout(probs_BxNxSxT, dropout_rate, dropout_keys).astype(v_BxSxNxK.dtype)
+    return jnp.einsum("BNST,BNTK->BNSK", probs_BxNxSxT, v_BxNxSxK).swapaxes(1, 2)
