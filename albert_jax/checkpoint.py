@@ -1,0 +1,220 @@
+"""Checkpoints: parameters, optimizer, data position and experiment of a step, written by Orbax without holding training
+up. A directory appears under its final name only when it is complete, so a kill leaves no half-written checkpoint."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from orbax.checkpoint import v1 as ocp
+
+from albert_jax.errors import AlbertError
+from albert_jax.sharding import replicated
+from albert_jax.state import Params, TrainState, by_name, from_names
+
+FOLDER = "checkpoints"
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When checkpoints are written, and which are kept."""
+
+    every: int = 1000  # steps between checkpoints; the last step always has one
+    keep: int = 3  # latest checkpoints that are kept
+    keep_best: int = 1  # checkpoints that are kept for their validation score
+
+
+class Checkpoints:
+    """The checkpoints of one workdir.
+
+    Args:
+        workdir: directory of the run.
+        config: see `CheckpointConfig`.
+        best: score to rank checkpoints by, and whether more of it is better.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        config: CheckpointConfig | None = None,
+        best: tuple[str, bool] = ("loss", False),
+    ):
+        logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells of every file
+        self._folder = Path(workdir).resolve() / FOLDER
+        self._best = best
+        config = config or CheckpointConfig()
+        name, more = best
+        policies = ocp.training.preservation_policies
+        kept: list[Any] = [policies.LatestN(config.keep)]
+        if config.keep_best:
+            by_score = policies.BestN(
+                get_metric_fn=lambda metrics: metrics[name], reverse=not more, n=config.keep_best,
+                keep_checkpoints_without_metrics=False,
+            )  # fmt: skip
+            kept.append(by_score)
+        try:
+            self._checkpointer = ocp.training.Checkpointer(
+                self._folder,
+                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+            )
+        except OSError as error:
+            raise AlbertError(f"cannot write checkpoints to {self._folder}: {error.strerror or error}") from error
+        self._pending: Any = None
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, ascending."""
+        return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the checkpoint with the best score, the latest where none has a score, None where there is none."""
+        name, more = self._best
+        scored = [
+            (checkpoint.metrics[name], checkpoint.step)
+            for checkpoint in self._checkpointer.checkpoints
+            if checkpoint.metrics and name in checkpoint.metrics
+        ]
+        if scored:
+            return (max if more else min)(scored)[1]
+        return max(self.steps, default=None)
+
+    def save(self, state: TrainState, about: dict[str, Any], scores: dict[str, float] | None = None) -> None:
+        """Starts to write `state`; `about` (JSON) holds the data position and the experiment.
+
+        Raises AlbertError when this or the previous write failed: training must not go on without its checkpoints.
+        """
+        trees = {
+            "params": state.params,
+            "optimizer": by_name({"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}),
+        }
+        try:
+            self.wait()
+            self._pending = self._checkpointer.save_checkpointables_async(
+                int(state.step), trees, metrics=scores, custom_metadata=about, overwrite=True
+            )
+        except (OSError, ValueError) as error:
+            raise self._unwritten(error) from error
+
+    def wait(self) -> None:
+        """Returns when what was started is on disk. Raises AlbertError when it could not be written."""
+        try:
+            if self._pending is not None:
+                pending, self._pending = self._pending, None
+                pending.result()
+        except (OSError, ValueError) as error:
+            raise self._unwritten(error) from error
+
+    def close(self) -> None:
+        self.wait()
+        self._checkpointer.close()
+
+    def _unwritten(self, error: Exception) -> AlbertError:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return AlbertError(
+            f"a checkpoint could not be written to {self._folder}: {said[:300]}; finished checkpoints "
+            f"{self.steps} are intact: make room or fix permissions and run the command again"
+        )
+
+    def about(self, step: int) -> dict[str, Any]:
+        """What was stored beside the state of `step`."""
+        return self._checkpointer.checkpointables_metadata(step).custom_metadata or {}
+
+    def restore(self, step: int, template: TrainState, mesh: Mesh) -> TrainState:
+        """The state of `step` on `mesh`, whatever mesh wrote it. `template` gives names and shapes (no arrays needed).
+
+        Raises AlbertError where names or shapes differ.
+        """
+        wanted = {
+            "params": template.params,
+            "optimizer": by_name({"step": template.step, "skipped": template.skipped, "opt_state": template.opt_state}),
+        }
+        stored = self._checkpointer.checkpointables_metadata(step).metadata
+        for part, tree in wanted.items():
+            _check_fit(stored[part], tree, f"{self._folder / str(step)}, {part}")
+        sharding = replicated(mesh)
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), wanted)
+        found = self._checkpointer.load_checkpointables(step, abstract)
+        rest = from_names(
+            {"step": template.step, "skipped": template.skipped, "opt_state": template.opt_state},
+            found["optimizer"],
+        )
+        return TrainState(rest["step"], found["params"], rest["opt_state"], rest["skipped"])
+
+    def params(self, step: int) -> Params:
+        """The parameters of `step` as NumPy arrays; needs no mesh and no optimizer."""
+        stored = self._checkpointer.checkpointables_metadata(step).metadata["params"]
+        abstract = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
+        return self._checkpointer.load_checkpointables(step, {"params": abstract})["params"]
+
+    def shapes(self, step: int) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Path -> (shape, dtype) of every array of `step`, read without loading one."""
+        stored = self._checkpointer.checkpointables_metadata(step).metadata
+        return {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in flat(stored).items()}
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    """A nested dict as one dict of "a/b/c" paths."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _check_fit(stored: Any, wanted: Any, where: str) -> None:
+    have, want = flat(stored), flat(wanted)
+    for name in sorted({*have, *want}):
+        if name not in have or name not in want:
+            side = "has no" if name not in have else "has an unexpected"
+            raise AlbertError(f"checkpoint {where}: it {side} array {name}; it belongs to another model or optimizer")
+        if tuple(have[name].shape) != tuple(want[name].shape):
+            raise AlbertError(
+                f"checkpoint {where}: {name} has shape {tuple(have[name].shape)}, "
+                f"the experiment asks for {tuple(want[name].shape)}"
+            )
+
+
+def open_for_reading(path: str | Path, best: tuple[str, bool] = ("loss", False)) -> Checkpoints:
+    """The checkpoints of an existing workdir. Raises AlbertError when there is no finished one."""
+    folder = Path(path) / FOLDER
+    if not folder.is_dir():
+        raise AlbertError(f"{path} holds no {FOLDER}/; give the --workdir of a train run")
+    found = Checkpoints(path, best=best)
+    if not found.steps:
+        raise AlbertError(f"{folder} holds no finished checkpoint; run train first, or wait for the first save")
+    return found
+
+
+def initialise(params: Params, source: str | Path) -> tuple[Params, list[str], list[str]]:
+    """`params` with every array that `source`'s best checkpoint has under the same path and shape.
+
+    Returns (parameters, paths that the source lacks and keep their fresh values, paths of the source not used).
+    Raises AlbertError when nothing matches, or when an array of the encoder has another shape.
+    """
+    checkpoints = open_for_reading(source)
+    step = checkpoints.best_step
+    assert step is not None
+    found, want = flat(checkpoints.params(step)), flat(params)
+    for name, leaf in want.items():
+        if name in found and found[name].shape != leaf.shape and name.startswith("albert/"):
+            raise AlbertError(
+                f"cannot start from {source}: {name} has shape {found[name].shape} there and {leaf.shape} here; "
+                "use the same model.* fields as that run"
+            )
+    taken = {name for name in want if name in found and found[name].shape == want[name].shape}
+    if not any(name.startswith("albert/") for name in taken):
+        raise AlbertError(f"cannot start from {source}: none of its arrays has a name and shape of this model")
+    filled = _fill(params, found, taken)
+    return filled, sorted(set(want) - taken), sorted(set(found) - taken)
+
+
+def _fill(params: Params, found: dict[str, Any], taken: set[str]) -> Params:
+    def pick(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return jax.device_put(found[name], leaf.sharding) if name in taken else leaf
+
+    return jax.tree_util.tree_map_with_path(pick, params)

@@ -1,0 +1,87 @@
+"""A task's score over a finite split. The last batch is padded with rows of weight 0, so every example counts once on
+any number of devices."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from albert_jax import experiment as experiments
+from albert_jax.checkpoint import open_for_reading
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.errors import AlbertError
+from albert_jax.records import write_atomically
+from albert_jax.sharding import replicated, to_devices
+from albert_jax.state import Params
+from albert_jax.step import make_eval_step
+from albert_jax.tasks.base import Evaluation, OpenTask
+
+SPLITS = ("train", "validation", "test")
+
+
+def score(
+    task: OpenTask, eval_step: Callable, params: Params, mesh: Any, split: str, batch_size: int
+) -> tuple[Evaluation, list[dict[str, np.ndarray]]]:
+    """The evaluation of `split`, and the outputs of its examples in order."""
+    totals: dict[str, tuple[float, float]] = {}
+    outputs: list[dict[str, np.ndarray]] = []
+    for batch in task.eval_batches(split, batch_size):
+        sums, rows = jax.device_get(eval_step(params, to_devices(batch, mesh)))
+        for name, (total, weight) in sums.items():
+            before = totals.get(name, (0.0, 0.0))
+            totals[name] = (before[0] + float(total), before[1] + float(weight))
+        real = np.flatnonzero(batch["example_weight"])
+        outputs += [{name: values[i] for name, values in rows.items()} for i in real]
+    scores = {name: total / weight if weight else float("nan") for name, (total, weight) in totals.items()}
+    scores["loss"] = sum(scores[name] for name in task.losses if not np.isnan(scores[name]))
+    return task.evaluation(scores, outputs), outputs
+
+
+def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best", data: str = "") -> Evaluation:
+    """Scores a workdir's checkpoint ("best", "latest" or a step) on a split; writes evaluation-SPLIT.json and
+    predictions-SPLIT.jsonl beside it. `data` replaces the prepared directory, should it have moved.
+
+    Raises AlbertError for an unknown split, a workdir without checkpoint, or data of another vocabulary.
+    """
+    if split not in SPLITS:
+        raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
+    workdir = Path(workdir)
+    experiment = experiments.read(workdir)
+    chosen = dataclasses.replace(experiment.task, data=data) if data else experiment.task
+    task = chosen.open(experiment.model, experiment.seed)
+    check_vocabulary(workdir, task)
+    mesh = experiment.mesh.build()
+    checkpoints = open_for_reading(workdir, task.best)
+    step = _choose(checkpoints.steps, checkpoints.best_step, checkpoint)
+    params = jax.device_put(checkpoints.params(step), replicated(mesh))
+    size = experiment.eval_batch_size or experiment.batch_size
+    evaluation, outputs = score(task, make_eval_step(task, mesh), params, mesh, split, size)
+    record = {"split": split, "step": step, "examples": len(outputs), **dataclasses.asdict(evaluation)}
+    record["scores"] = {name: None if np.isnan(value) else value for name, value in evaluation.scores.items()}
+    record |= {"baselines": task.baselines, "experiment": experiment.name, "seed": experiment.seed}
+    write_atomically(workdir / f"evaluation-{split}.json", json.dumps(record, indent=2) + "\n")
+    lines = [json.dumps(line, ensure_ascii=False) for line in task.predictions(split, outputs)]
+    if lines:
+        write_atomically(workdir / f"predictions-{split}.jsonl", "\n".join(lines) + "\n")
+    return evaluation
+
+
+def _choose(steps: list[int], best: int | None, wanted: str) -> int:
+    known = {"best": best, "latest": steps[-1], **{str(step): step for step in steps}}
+    if known.get(wanted) is None:
+        raise AlbertError(f"there is no checkpoint {wanted!r}; choose best, latest or one of {steps}")
+    return int(known[wanted])  # type: ignore[arg-type]
+
+
+def check_vocabulary(workdir: str | Path, task: OpenTask) -> None:
+    """Raises AlbertError when the model in `workdir` was trained on another vocabulary than the task's data."""
+    known = Tokenizer.load(Path(workdir) / "vocab").fingerprint
+    if known != task.tokenizer.fingerprint:
+        raise AlbertError(
+            f"vocabularies differ: {workdir} was trained with {known[:12]}, the data was prepared with "
+            f"{task.tokenizer.fingerprint[:12]}; prepare the data with --vocab {workdir}/vocab"
+        )

@@ -1,0 +1,62 @@
+"""What a path holds, told on a terminal: a workdir, one of its checkpoints, a prepared corpus or a vocabulary."""
+
+import json
+import math
+from pathlib import Path
+
+from albert_jax import experiment as experiments
+from albert_jax.checkpoint import FOLDER, Checkpoints, open_for_reading
+from albert_jax.data import describe as data
+from albert_jax.errors import AlbertError
+from albert_jax.summary import format_table
+
+
+def describe(path: str | Path) -> str:
+    """A text about `path`. Raises AlbertError when it is nothing of ours."""
+    path = Path(path)
+    if not path.exists():
+        raise AlbertError(f"{path} does not exist")
+    if (path / experiments.FILE).exists():
+        return _workdir(path)
+    if path.resolve().parent.name == FOLDER and path.name.isdigit():
+        return _checkpoint(open_for_reading(path.resolve().parent.parent), int(path.name))
+    if (path / FOLDER).is_dir():
+        checkpoints = open_for_reading(path)
+        return _checkpoint(checkpoints, checkpoints.steps[-1])
+    return data.inspect(path)
+
+
+def _workdir(path: Path) -> str:
+    experiment = experiments.read(path)
+    parts = [
+        f"{path}: a run of the experiment {experiment.name!r} ({type(experiment.task).__name__}, "
+        f"{experiment.steps:,} steps of {experiment.batch_size}, seed {experiment.seed})"
+    ]
+    vocabulary = path / "vocab" / "vocab.json"
+    if vocabulary.exists():
+        parts.append(f"vocabulary: {json.loads(vocabulary.read_text())['fingerprint'][:16]}, in {path / 'vocab'}")
+    for scored in sorted(path.glob("evaluation-*.json")):
+        record = json.loads(scored.read_text())
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in record["scores"].items())
+        parts.append(f"{record['split']} split at step {record['step']}: {scores}")
+    if not (path / FOLDER).is_dir() or not (checkpoints := Checkpoints(path)).steps:
+        return "\n".join([*parts, "no finished checkpoint yet"])
+    steps = checkpoints.steps
+    parts.append(f"checkpoints: {', '.join(map(str, steps))} of {experiment.steps}")
+    return "\n".join([*parts, "", _checkpoint(checkpoints, steps[-1])])
+
+
+def _checkpoint(checkpoints: Checkpoints, step: int) -> str:
+    if step not in checkpoints.steps:
+        raise AlbertError(f"there is no finished checkpoint of step {step}; there are {checkpoints.steps}")
+    arrays = checkpoints.shapes(step)
+    params = {name.removeprefix("params/"): leaf for name, leaf in arrays.items() if name.startswith("params/")}
+    rows = [(name, " x ".join(map(str, shape)) or "scalar", math.prod(shape), dtype)
+            for name, (shape, dtype) in params.items()]  # fmt: skip
+    numbers = sum(row[2] for row in rows)
+    rest = sum(math.prod(shape) for name, (shape, _) in arrays.items() if not name.startswith("params/"))
+    return format_table(
+        ("parameter", "shape", "numbers", "dtype"),
+        [*rows, ("total", "", numbers, "")],
+        f"step {step}: {numbers:,} parameters, {rest:,} numbers of optimizer state",
+    )

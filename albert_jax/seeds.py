@@ -1,0 +1,27 @@
+"""The same experiment under several seeds: fine-tuning varies so much that one run says little."""
+
+import dataclasses
+from pathlib import Path
+
+from albert_jax.compare import compare
+from albert_jax.errors import AlbertError
+from albert_jax.evaluate import evaluate
+from albert_jax.experiment import Experiment
+from albert_jax.train import train
+
+
+def seeds(experiment: Experiment, workdir: str | Path, n: int, split: str = "test") -> list[Path]:
+    """Trains `experiment` with seeds seed, seed + 1, ... in WORKDIR/seed-S, scores each on `split` and prints a table.
+
+    A seed that is done is not run again. Returns the workdirs. Raises AlbertError for n < 1, and what `train` raises.
+    """
+    if n < 1:
+        raise AlbertError(f"n is {n}; give the number of seeds, at least 1")
+    workdirs = []
+    for seed in range(experiment.seed, experiment.seed + n):
+        place = Path(workdir) / f"seed-{seed}"
+        train(dataclasses.replace(experiment, seed=seed), place)
+        evaluate(place, split)
+        workdirs.append(place)
+    compare(workdirs, split)
+    return workdirs

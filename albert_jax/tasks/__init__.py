@@ -1,0 +1,4 @@
+"""Tasks: what is trained and how it is scored. The loop in `train.py` serves them all."""
+
+from albert_jax.tasks.classification import Classification as Classification
+from albert_jax.tasks.pretrain import Pretrain as Pretrain

@@ -1,0 +1,114 @@
+"""What a task is. A task's config is a frozen dataclass that stands in the experiment; opened on its data, it answers
+everything that training and evaluation ask. The loop knows no task by name."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from flax import nnx
+
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.errors import AlbertError
+from albert_jax.model.config import AlbertConfig
+
+Batch = Mapping[str, Any]  # arrays with a leading B
+Outputs = Sequence[dict[str, np.ndarray]]  # of real examples, in order
+# A loss or score before its division: name -> (sum over the examples at hand, name of the weight to divide by).
+Sums = dict[str, tuple[jax.Array, str]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores over a whole split, and what a report draws beside them.
+
+    Attributes:
+      scores: name to number
+      labels: class names, for tasks that have classes
+      confusion: examples by true class (row) and predicted class (column)
+      report: precision, recall, f1-score and support by class and averaged, as scikit-learn's `classification_report`
+    """
+
+    scores: dict[str, float]
+    labels: list[str] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+class Loader(Protocol):
+    """An iterator of batches (dicts of NumPy arrays) whose position can be told and set without replay."""
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
+    def __next__(self) -> dict[str, np.ndarray]: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+class OpenTask(Protocol):
+    """A task with its data at hand.
+
+    Attributes:
+      config: the model's configuration, its vocabulary size now known
+      tokenizer: the vocabulary that the examples were made with; a copy goes into the workdir
+      tokens_per_example: S, for tokens/s
+      predictions_per_example: P, masked positions that get logits; 0 for tasks without
+      losses: names of the sums that add up to the loss
+      best: the score that picks the best checkpoint and whether more of it is better
+      baselines: numbers that a report draws beside the curves
+    """
+
+    config: AlbertConfig
+    tokenizer: Tokenizer
+    tokens_per_example: int
+    predictions_per_example: int
+    baselines: dict[str, float]
+
+    @property
+    def losses(self) -> tuple[str, ...]: ...
+    @property
+    def best(self) -> tuple[str, bool]: ...
+
+    def model(self, rngs: nnx.Rngs) -> nnx.Module:
+        """The model with fresh parameters; an `Albert` under `albert` and heads beside it."""
+        ...
+
+    def train_batches(self, batch_size: int, seed: int, workers: int) -> Loader:
+        """Endless training batches of global size `batch_size`, a function of (seed, batch number)."""
+        ...
+
+    def eval_batches(self, split: str, batch_size: int) -> Loader:
+        """A split once, every example counted once; the last batch padded with `example_weight` 0."""
+        ...
+
+    def weights(self, batch: Batch) -> dict[str, jax.Array]:
+        """What the sums of this batch will be divided by, known before the forward pass."""
+        ...
+
+    def sums(self, model: Any, batch: Batch, dropout_keys: jax.Array | None) -> tuple[Sums, dict[str, jax.Array]]:
+        """Losses and scores as (sum, weight name), and outputs for each example (leading B)."""
+        ...
+
+    def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
+        """The whole split's evaluation from its divided sums and the outputs of its real rows, in order."""
+        ...
+
+    def predictions(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
+        """One JSON-able record for each example of the split, in order; empty for tasks without any."""
+        ...
+
+
+def with_vocabulary(config: AlbertConfig, tokenizer: Tokenizer, source: str) -> AlbertConfig:
+    """`config` with its vocabulary size taken from the data where it is 0. Raises AlbertError where the two differ."""
+    if config.vocab_size not in (0, tokenizer.vocab_size):
+        raise AlbertError(
+            f"model.vocab_size is {config.vocab_size} but the vocabulary of {source} has {tokenizer.vocab_size} "
+            "pieces; set model.vocab_size to 0 to take the data's, or prepare the corpus with another --vocab-size"
+        )
+    return dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
+
+
+def this_process() -> dict[str, Any]:
+    """Which rows of every global batch a Loader makes here."""
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
