@@ -12,7 +12,7 @@ from albert_jax.checkpoint import CheckpointConfig
 from albert_jax.data.masking import MaskConfig
 from albert_jax.data.pairs import PairConfig
 from albert_jax.experiment import Experiment
-from albert_jax.model.config import AlbertConfig
+from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Schedule
 from albert_jax.tasks import Pretrain
 from albert_jax.telemetry import TelemetryConfig
@@ -21,10 +21,7 @@ from albert_jax.telemetry import TelemetryConfig
 def experiment() -> Experiment:
     return Experiment(
         name="demo",
-        model=AlbertConfig(
-            vocab_size=0, embedding_size=64, hidden_size=256,
-            layers=4, heads=4, feed_forward_size=1024, max_positions=128,
-        ),
+        model=albert("mini", vocab_size=0),
         task=Pretrain(data="runs/demo/corpus", pairs=PairConfig(max_length=64), masks=MaskConfig()),
         optim=AdamW(peak_lr=1e-3, schedule=Schedule(warmup_steps=200), weight_decay=0.01),
         steps=2500,
@@ -32,4 +29,4 @@ def experiment() -> Experiment:
         eval_every=500,
         checkpoint=CheckpointConfig(every=500),
         telemetry=TelemetryConfig(log_every=50),
-    )  # fmt: skip
+    )

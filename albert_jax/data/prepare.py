@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from albert_jax.cli import parse
 from albert_jax.data import corpora, layout, shards, workers
 from albert_jax.data.join import Totals, clear_unfinished, count_units, join_units, remove_unfinished
 from albert_jax.data.prepare_config import PrepareConfig
@@ -105,9 +106,8 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> Summary:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: `arguments` without the verb. Returns the exit status; AlbertError is the
     caller's."""
-    import tyro
-
-    config = tyro.cli(PrepareConfig, args=arguments, prog="python -m albert_jax prepare")
+    words = sys.argv[1:] if arguments is None else arguments
+    config = parse(PrepareConfig, words, prog="albert_jax prepare")
     summary = prepare(config, show_progress=sys.stderr.isatty())
     print(summary.text())
     return 0

@@ -25,6 +25,26 @@ class AttentionFn(Protocol):
     ) -> jax.Array: ...
 
 
+@jax.custom_vjp
+def _scores(q_BxNxSxK: jax.Array, k_BxNxTxK: jax.Array) -> jax.Array:
+    """q k^T in float32, [B, N, S, T]. Its gradient is rounded to the dtype of q and k before the two products of
+    the backward pass; the automatic rule would multiply float32 by bfloat16, which no matrix unit does."""
+    return jnp.einsum("BNSK,BNTK->BNST", q_BxNxSxK, k_BxNxTxK, preferred_element_type=jnp.float32)
+
+
+def _scores_fwd(q: jax.Array, k: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _scores(q, k), (q, k)
+
+
+def _scores_bwd(residuals: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    q, k = residuals
+    grad = grad.astype(q.dtype)
+    return jnp.einsum("BNST,BNTK->BNSK", grad, k), jnp.einsum("BNST,BNSK->BNTK", grad, q)
+
+
+_scores.defvjp(_scores_fwd, _scores_bwd)
+
+
 def attend(
     q_BxSxNxK: jax.Array,
     k_BxSxNxK: jax.Array,
@@ -46,7 +66,7 @@ def attend(
     q_BxNxSxK = q_BxSxNxK.swapaxes(1, 2) * jnp.asarray(scale, q_BxSxNxK.dtype)
     k_BxNxSxK = k_BxSxNxK.swapaxes(1, 2)
     v_BxNxSxK = v_BxSxNxK.swapaxes(1, 2)
-    scores_BxNxSxT = jnp.einsum("BNSK,BNTK->BNST", q_BxNxSxK, k_BxNxSxK, preferred_element_type=jnp.float32)
+    scores_BxNxSxT = _scores(q_BxNxSxK, k_BxNxSxK)
     bias_Bx1x1xT = jnp.where(mask_BxS, 0.0, functions.MASK_BIAS)[:, None, None, :]
     probs_BxNxSxT = jax.nn.softmax(scores_BxNxSxT + bias_Bx1x1xT)
     probs_BxNxSxT = functions.dropout(probs_BxNxSxT, dropout_rate, dropout_keys).astype(v_BxSxNxK.dtype)

@@ -1,8 +1,7 @@
 """The pure functions under the modules: activations, dense products, LayerNorm, softmax, dropout.
 
 All take any float dtype and return the dtype of their input; statistics, exponentials and sums are float32
-whatever the input is. Two carry a derivative of their own, each equal to the automatic one but cheaper (see
-`gelu_tanh` and `dense`); `benchmarks/step_parts.py` prints what that buys.
+whatever the input is. `benchmarks/step_parts.py` prints what their formulations buy.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def gelu_tanh(x: jax.Array) -> jax.Array:
     """GELU by the tanh approximation, what google-research/albert calls "gelu" and Hugging Face "gelu_new".
 
     0.5 x (1 + tanh u) = x sigmoid(2u). The derivative is written out so that the forward pass keeps one array
-    for the backward pass, where differentiating the formula keeps three.
+    for the backward pass, where differentiating the formula keeps several.
     """
     x32 = x.astype(jnp.float32)
     return (x32 * lax.logistic(x32 * (_SLOPE + _SLOPE * _CUBIC * x32 * x32))).astype(x.dtype)
@@ -72,50 +71,21 @@ def activation(name: str) -> Activation:
     return _ACTIVATIONS[name]
 
 
-@jax.custom_vjp
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """x kernel + bias, computed in the dtype of `x`; the kernel's gradient is born in the kernel's dtype.
+    """x kernel + bias, the product in the dtype of `x`.
 
     Args:
         x: [..., I].
-        kernel: [I, O], the stored (float32) parameter; it is cast to the dtype of `x` here, not by the
-            caller.
+        kernel: [I, O], the stored (float32) parameter. It is cast to the dtype of `x` here rather than by the
+            caller, so that a shared kernel's gradient is summed over the layers in its own dtype.
         bias: [O].
 
-    Two reasons for a backward pass of its own. A shared block adds its kernel's gradient once a layer, so
-    with bfloat16 activations the product has to come out in float32 or the sum is rounded L times. And the
-    product x^T g is formed in two dimensions with the narrower side in front: the automatic rule forms it
-    transposed, for which XLA:CPU copies the wide operand, then multiplies at two thirds of the speed.
+    The product is one of two matrices whatever the shape of `x`: only then does XLA:CPU form the kernel's
+    gradient without first copying the wide operand to another layout.
     """
-    product = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
-    return (product + bias.astype(jnp.float32)).astype(x.dtype)
-
-
-def _dense_fwd(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    return dense(x, kernel, bias), (x, kernel, bias)
-
-
-def _dense_bwd(
-    residuals: tuple[jax.Array, jax.Array, jax.Array], grad: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, kernel, bias = residuals
-    rows_x, rows_grad = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
-    grad_x = lax.dot_general(rows_grad, kernel.astype(x.dtype), (((1,), (1,)), ((), ())))
-    if kernel.shape[0] <= kernel.shape[1]:
-        grad_kernel = _sum_of_outer_products(rows_x, rows_grad, kernel.dtype)
-    else:
-        grad_kernel = _sum_of_outer_products(rows_grad, rows_x, kernel.dtype).T
-    grad_bias = jnp.sum(rows_grad.astype(jnp.float32), axis=0).astype(bias.dtype)
-    return grad_x.reshape(x.shape), grad_kernel, grad_bias
-
-
-def _sum_of_outer_products(left: jax.Array, right: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    return lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=dtype)
-
-
-dense.defvjp(_dense_fwd, _dense_bwd)
+    rows = x.reshape(-1, x.shape[-1])
+    product = (rows @ kernel.astype(x.dtype) + bias).astype(x.dtype)
+    return product.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float = 1e-12) -> jax.Array:
