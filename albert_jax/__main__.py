@@ -147,9 +147,13 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def _set_up_jax() -> None:
-    """A cache of compiled programs that outlives the process, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
+    """Memory kept between steps, and a cache of compiled programs that outlives the process, unless
+    JAX_COMPILATION_CACHE_DIR says otherwise."""
     import jax
 
+    from albert_jax.host_memory import keep_freed_memory
+
+    keep_freed_memory()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "albert_jax" / "compiled"))

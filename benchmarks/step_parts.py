@@ -2,9 +2,9 @@
 
     python benchmarks/step_parts.py [--batch-size 16] [--length 128]
 
-Each part is timed alone, as the least of a few interleaved repeats. "share" is its part of the layer's sum; "of peak"
-is the rate of its useful matmul FLOPs against a plain float32 matmul. The last rows are the formulations that
-`albert_jax.model` does without, for comparison. The first compile of each part is most of the time this takes.
+Each part is timed alone, as the least of a few interleaved repeats. "share" is its part of the layer's sum; "of
+peak" is the rate of its useful matmul FLOPs against a plain float32 matmul. The last rows are the usual ways to write
+a part, which `albert_jax.model` does without.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def main() -> None:
         ("softmax [B, N, S, S], forward only", jax.nn.softmax, (scores,), 0.0),
     ]
     extras += [
-        (f"{name}, automatic", both_passes(naive), arguments, flops)
+        (f"{name}, as usually written", both_passes(naive), arguments, flops)
         for name, _, naive, arguments, flops, _ in fwd_bwd
         if naive is not None
     ]

@@ -19,13 +19,14 @@ from albert_jax.telemetry import TelemetryConfig
 def experiment() -> Experiment:
     return Experiment(
         name="demo_classify",
-        model=albert("mini", vocab_size=0),
+        model=albert("mini", vocab_size=0, scan=False),
         task=Classification(data="runs/demo/corpus", max_length=64, examples=400),
-        optim=AdamW(peak_lr=1e-3, schedule=Schedule(warmup_steps=20)),
+        optim=AdamW(peak_lr=5e-4, schedule=Schedule(warmup_steps=20)),
         steps=200,
+        eval_batch_size=128,
         batch_size=32,
         init="runs/demo/pretrain",
-        eval_every=50,
-        checkpoint=CheckpointConfig(every=50, keep=1),
+        eval_every=0,
+        checkpoint=CheckpointConfig(every=200, keep=1),
         telemetry=TelemetryConfig(log_every=10),
     )

@@ -15,8 +15,13 @@ from albert_jax.optim import Lamb
 from albert_jax.state import count
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
-# Embeddings, encoder and pooler as in the paper's sizes, plus MLM head (H x 128 + 3 x 128 + V) and order head (2 H + 2).
-PAPER = {"pretrain_base": 11_683_584, "pretrain_large": 17_683_968, "pretrain_xlarge": 58_724_864, "pretrain_xxlarge": 222_595_584}  # fmt: skip
+# Embeddings, encoder and pooler; beside them the MLM head (H x 128 + 3 x 128 + V) and the order head (2 H + 2).
+PAPER = {
+    "pretrain_base": 11_683_584,
+    "pretrain_large": 17_683_968,
+    "pretrain_xlarge": 58_724_864,
+    "pretrain_xxlarge": 222_595_584,
+}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -51,7 +56,16 @@ def test_the_papers_recipe(name):
 
 
 def test_overrides_by_path_are_typed():
-    words = ["--optim.peak-lr", "3e-3", "--model.layers", "6", "--task.pairs.order", "off", "--mesh.shape", '{"data": 4}']
+    words = [
+        "--optim.peak-lr",
+        "3e-3",
+        "--model.layers",
+        "6",
+        "--task.pairs.order",
+        "off",
+        "--mesh.shape",
+        '{"data": 4}',
+    ]
     changed = parse(Experiment, words, prog="test", default=experiments.example())
     assert (changed.optim.peak_lr, changed.model.layers) == (3e-3, 6)
     assert (changed.task.pairs.order, changed.mesh.shape) == ("off", {"data": 4})

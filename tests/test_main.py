@@ -25,12 +25,18 @@ def told(capsys, *words):
         (["train"], "error: train needs --workdir DIR"),
         (["train", "--workdir", "nowhere"], "error: nowhere holds no run to continue; give --config"),
         (["train", "--config", "no.py", "--workdir", "x"], "error: no config file no.py"),
-        (["train", "--config", "configs/demo.py", "--workdir", "x", "--stepz", "3"], "there is no field --stepz; nearest"),
+        (
+            ["train", "--config", "configs/demo.py", "--workdir", "x", "--stepz", "3"],
+            "there is no field --stepz; nearest",
+        ),
         (["train", "--config", "configs/demo.py", "--workdir", "x", "--task.data", "gone"], "error: gone"),
         (["evaluate", "--workdir", "nowhere"], "error: nowhere is not a workdir"),
         (["inspect", "nowhere"], "error: nowhere does not exist"),
         (["prepare", "--corpus", "gone.txt", "--out", "x"], "gone.txt"),
-        (["prepare", "--corpus", "gone.txt", "--out", "x", "--vocabsize", "9"], "there is no field --vocabsize; nearest: --vocab-size"),
+        (
+            ["prepare", "--corpus", "gone.txt", "--out", "x", "--vocabsize", "9"],
+            "there is no field --vocabsize; nearest: --vocab-size",
+        ),
         (["compare", "nowhere"], "evaluation-test.json is missing; run: albert_jax evaluate"),
     ],
 )

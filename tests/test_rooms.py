@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "albert_jax"
 # Lowest first; a module may import from its own floor and from those before it.
 FLOORS = [
     {"errors", "__init__"},
-    {"cli", "summary", "watch"},
+    {"cli", "summary", "watch", "host_memory"},
     {"data", "progress", "throughput", "charts", "page"},
     {"records"},
     {"model", "optim", "telemetry", "report"},

@@ -70,6 +70,8 @@ def test_losses_are_global_means_of_the_parts_that_count():
     each = np.log(np.exp(z).sum(-1)) - np.take_along_axis(z, labels[..., None], -1)[..., 0]
     np.testing.assert_allclose(total, (each * weights).sum(), rtol=1e-6)
     np.testing.assert_allclose(hits, ((z.argmax(-1) == labels) * weights).sum())
+    _, tied = cross_entropy(jnp.zeros((1, 4)), np.array([2]), np.ones(1, np.float32))
+    np.testing.assert_allclose(tied, 0.25)
 
 
 @pytest.mark.parametrize(

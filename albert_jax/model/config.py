@@ -96,7 +96,7 @@ class AlbertConfig:
 # xxlarge without; v2 trained all sizes without.
 _SIZES: dict[str, dict[str, int]] = {
     "tiny": dict(hidden_size=128, layers=2, heads=2, feed_forward_size=512, embedding_size=64, max_positions=128),
-    "mini": dict(hidden_size=128, layers=4, heads=4, feed_forward_size=512, embedding_size=64, max_positions=128),
+    "mini": dict(hidden_size=128, layers=2, heads=4, feed_forward_size=512, embedding_size=64, max_positions=128),
     "base": dict(hidden_size=768, layers=12, heads=12, feed_forward_size=3072),
     "large": dict(hidden_size=1024, layers=24, heads=16, feed_forward_size=4096),
     "xlarge": dict(hidden_size=2048, layers=24, heads=16, feed_forward_size=8192),

@@ -21,7 +21,7 @@ class Dense(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((size_out,), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+        return functions.dense(x, self.kernel[...], self.bias[...])
 
 
 class Dropout(nnx.Module):

@@ -25,10 +25,10 @@ class Classification:
 
     data: str = ""  # directory that `prepare --corpus pydocs` wrote
     max_length: int = 128  # S: pieces of an example with [CLS] and [SEP]; longer texts are cut
-    examples: int = 400  # labelled training paragraphs, as many of each class as there are; 0 = all
+    examples: int = 400  # labelled training paragraphs, equally many a class; 0 = all
     min_paragraphs: int = 100  # training paragraphs that a package needs to be a class
-    max_classes: int = 12  # classes, the packages with most paragraphs
-    eval_examples: int = 1000  # paragraphs of a held-out split that an evaluation scores, drawn once; 0 = all
+    max_classes: int = 10  # classes, the packages with most paragraphs
+    eval_examples: int = 600  # paragraphs of a held-out split that are scored, equally many a class; 0 = all
     sample_seed: int = 0  # of the draw of labelled and evaluated paragraphs
 
     @property
@@ -65,19 +65,17 @@ class OpenClassification:
         self.labels = sorted(names)
         known = load_names(task.data)
         self._names = sorted({name for label in self.labels for name in known[label]})
-        self._train = self._examples(self._sample(paragraphs, task.examples, balanced=True))
+        self._train = self._examples(self._sample(paragraphs, task.examples))
         shares = np.bincount([int(example["label"]) for example in self._split("validation")[1]])
         self.baselines = {"majority_accuracy": float(shares.max() / shares.sum())}
 
-    def _sample(self, paragraphs: Sequence[Paragraph], count: int, balanced: bool) -> list[Paragraph]:
-        """`count` paragraphs of the classes, in an order drawn from the seed; `balanced`: equally many a class."""
+    def _sample(self, paragraphs: Sequence[Paragraph], count: int) -> list[Paragraph]:
+        """`count` paragraphs, equally many of each class while there are any, drawn by the seed; 0: all there are."""
         order = np.random.default_rng(self._task.sample_seed).permutation(len(paragraphs))
         known = [paragraphs[i] for i in order if paragraphs[i].package in set(self.labels)]
-        if not count or not balanced:
-            return known[: count or None]
         by_class = [[p for p in known if p.package == label] for label in self.labels]
         dealt = [group[turn] for turn in range(len(known)) for group in by_class if turn < len(group)]
-        return dealt[:count]
+        return dealt[: count or None]
 
     def _examples(self, paragraphs: Sequence[Paragraph]) -> list[dict[str, np.ndarray]]:
         return [
@@ -87,7 +85,7 @@ class OpenClassification:
         ]
 
     def _split(self, split: str) -> tuple[list[Paragraph], list[dict[str, np.ndarray]]]:
-        paragraphs = self._sample(load_paragraphs(self._task.data, split), self._task.eval_examples, balanced=False)
+        paragraphs = self._sample(load_paragraphs(self._task.data, split), self._task.eval_examples)
         if not paragraphs:
             raise AlbertError(f"{self._task.data} has no {split} paragraph of the classes {', '.join(self.labels)}")
         return paragraphs, self._examples(paragraphs)

@@ -131,8 +131,12 @@ class Spaced:
 def cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Weighted sums of the cross entropy (nats, float32) and of the hits, over all leading axes.
 
-    logits [..., C], labels int [...], weights float [...].
+    logits [..., C], labels int [...], weights float [...]. A label that shares the highest logit with n - 1 others is
+    1/n of a hit. (Not argmax, which XLA's CPU compiler runs element by element.)
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
-    hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    logits = logits.astype(jnp.float32)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    highest = logits.max(axis=-1, keepdims=True)
+    ties = jnp.maximum((logits == highest).sum(axis=-1), 1)
+    hits = (jnp.take_along_axis(logits, labels[..., None], axis=-1) == highest)[..., 0] / ties
     return (losses * weights).sum(), (hits * weights).sum()
