@@ -5,7 +5,7 @@ Command:   launch/demo.sh, or
            python -m albert_jax prepare --corpus pydocs --out runs/demo/corpus --vocab-size 4096 --test 0.1
            python -m albert_jax train --config configs/demo.py --workdir runs/demo/pretrain
 Hardware:  2 CPU cores, 3 to 4 minutes.
-Why so:    what counts in minutes is the number of steps, so the model is shallow, the batch small and the sequences short;
+Why so:    what counts in minutes is the number of steps, so the model is shallow, batch and length small;
            3 of 10 pieces are predicted, twice the paper's share, because each is a lesson. LAMB at 1e-2 learns
            faster than AdamW at 2e-3; twice either rate stays at the unigram distribution.
 Vary:      --steps 30000 for a better model.
