@@ -7,6 +7,7 @@ from albert_jax.compare import compare
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import evaluate
 from albert_jax.experiment import Experiment
+from albert_jax.report import write_report
 from albert_jax.train import train
 
 
@@ -22,6 +23,7 @@ def seeds(experiment: Experiment, workdir: str | Path, n: int, split: str = "tes
         place = Path(workdir) / f"seed-{seed}"
         train(dataclasses.replace(experiment, seed=seed), place)
         evaluate(place, split)
+        write_report(place)  # again: now with the scores
         workdirs.append(place)
     compare(workdirs, split)
     return workdirs
