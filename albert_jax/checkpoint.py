@@ -34,6 +34,7 @@ class Checkpoints:
         workdir: directory of the run.
         config: see `CheckpointConfig`.
         best: score to rank checkpoints by, and whether more of it is better.
+        writing: this process trains here: what a killed run left half-written is removed.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Checkpoints:
         workdir: str | Path,
         config: CheckpointConfig | None = None,
         best: tuple[str, bool] = ("loss", False),
+        writing: bool = False,
     ):
-        logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells of every file
+        # Orbax tells of every file, and prints the trace of what it then raises: our errors say it in one line.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = Path(workdir).resolve() / FOLDER
         self._best = best
         config = config or CheckpointConfig()
@@ -60,6 +63,7 @@ class Checkpoints:
                 self._folder,
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
                 preservation_policy=policies.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=writing,
             )
         except OSError as error:
             raise AlbertError(f"cannot write checkpoints to {self._folder}: {error.strerror or error}") from error
@@ -114,9 +118,9 @@ class Checkpoints:
         self._checkpointer.close()
 
     def _unwritten(self, error: Exception) -> AlbertError:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        said = "no space left on the device" if "No space left" in str(error) else str(error).strip() or repr(error)
         return AlbertError(
-            f"a checkpoint could not be written to {self._folder}: {said[:300]}; finished checkpoints "
+            f"a checkpoint could not be written to {self._folder}: {said.splitlines()[0][:300]}; finished checkpoints "
             f"{self.steps} are intact: make room or fix permissions and run the command again"
         )
 

@@ -118,9 +118,10 @@ def to_numbers(scalars: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def write_baselines(workdir: str | Path, unigram_entropy: float, unigram_accuracy: float) -> None:
-    """Stores what a model that reads no context reaches (nats; share 0..1), for the report's curves."""
-    values = {"unigram_entropy": float(unigram_entropy), "unigram_accuracy": float(unigram_accuracy)}
+def write_baselines(workdir: str | Path, baselines: Mapping[str, float]) -> None:
+    """Stores what a model that looks at nothing reaches (nats; share 0..1), for the report's curves: `unigram_entropy`
+    and `unigram_accuracy` of pretraining, `majority_accuracy` of a classification."""
+    values = {name: float(value) for name, value in baselines.items()}
     write_atomically(Path(workdir) / BASELINES, json.dumps(values) + "\n")
 
 

@@ -18,7 +18,7 @@ from albert_jax.checkpoint import Checkpoints, initialise
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import check_vocabulary, score
 from albert_jax.experiment import Experiment
-from albert_jax.records import write_atomically
+from albert_jax.records import write_atomically, write_baselines
 from albert_jax.report import write_report
 from albert_jax.sharding import to_devices
 from albert_jax.state import abstract_params, count, create
@@ -49,7 +49,7 @@ def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
         )
     optimizer = experiment.optim.build(experiment.steps, abstract_params(task))
     schedule = experiment.optim.schedule.build(experiment.optim.peak_lr, experiment.steps)
-    checkpoints = Checkpoints(workdir, experiment.checkpoint, task.best)
+    checkpoints = Checkpoints(workdir, experiment.checkpoint, task.best, writing=True)
     batches = task.train_batches(experiment.batch_size, experiment.seed, experiment.data_workers)
 
     # ---- where to start: 1. resume  2. (an explicit restore is --init)  3. initialise from  4. scratch
@@ -162,7 +162,7 @@ def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             task.tokenizer.save(workdir / "vocab")
-            write_atomically(workdir / "baselines.json", json.dumps(task.baselines) + "\n")
+            write_baselines(workdir, task.baselines)
             # Last: a workdir with an experiment has all the rest.
             text = json.dumps(experiments.to_dict(experiment), indent=2)
             write_atomically(workdir / experiments.FILE, text + "\n")

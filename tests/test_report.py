@@ -68,7 +68,7 @@ def pretraining(workdir, steps=60):
     records.append({"step": steps, "kind": "validation", "loss": 2.5, "mlm_accuracy": 0.287, "order_accuracy": 0.75})
     records.append({"step": steps, "kind": "event", "text": "collapse watch: a <sentence>"})
     write_records(workdir, records)
-    write_baselines(workdir, 6.43, 0.047)
+    write_baselines(workdir, {"unigram_entropy": 6.43, "unigram_accuracy": 0.047})
     experiment = {
         "seed": 7,
         "model": {"layers": 4, "dropout": {"hidden": 0.125}},

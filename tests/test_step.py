@@ -13,7 +13,8 @@ from albert_jax.optim import AdamW, Lamb, Schedule
 from albert_jax.sharding import MeshConfig, to_devices
 from albert_jax.state import abstract_params, by_name, create, from_names
 from albert_jax.step import make_gradients, make_train_step
-from albert_jax.tasks.pretrain import PretrainObjective, cross_entropy
+from albert_jax.tasks.base import cross_entropy
+from albert_jax.tasks.pretrain import PretrainObjective
 
 SMALL = albert("tiny", vocab_size=50, hidden_size=32, heads=2, feed_forward_size=64, embedding_size=16)
 OPTIM = Lamb(peak_lr=0.02, schedule=Schedule(warmup_steps=2))

@@ -297,7 +297,7 @@ def test_profile_open_at_the_end_is_closed(tmp_path, monkeypatch):
 
 
 def test_baselines(tmp_path):
-    write_baselines(tmp_path, np.float64(6.43), np.float32(0.5))
+    write_baselines(tmp_path, {"unigram_entropy": np.float64(6.43), "unigram_accuracy": np.float32(0.5)})
     assert json.loads((tmp_path / "baselines.json").read_text()) == {
         "unigram_entropy": 6.43,
         "unigram_accuracy": 0.5,

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from albert_jax.data.tokenizer import Tokenizer
@@ -112,3 +114,17 @@ def with_vocabulary(config: AlbertConfig, tokenizer: Tokenizer, source: str) -> 
 def this_process() -> dict[str, Any]:
     """Which rows of every global batch a Loader makes here."""
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Weighted sums of the cross entropy (nats, float32) and of the hits, over all leading axes.
+
+    logits [..., C], labels int [...], weights float [...]. A label that shares the highest logit with n - 1 others is
+    1/n of a hit. (Not argmax, which XLA's CPU compiler runs element by element.)
+    """
+    logits = logits.astype(jnp.float32)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    highest = logits.max(axis=-1, keepdims=True)
+    ties = jnp.maximum((logits == highest).sum(axis=-1), 1)
+    hits = (jnp.take_along_axis(logits, labels[..., None], axis=-1) == highest)[..., 0] / ties
+    return (losses * weights).sum(), (hits * weights).sum()

@@ -15,8 +15,7 @@ from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForSequenceClassification
-from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, this_process, with_vocabulary
-from albert_jax.tasks.pretrain import cross_entropy
+from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, cross_entropy, this_process, with_vocabulary
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from albert_jax.data.loader import Loader
@@ -17,7 +15,7 @@ from albert_jax.data.pretraining import PretrainingSource
 from albert_jax.data.store import DocumentStore
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForPretraining
-from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, this_process, with_vocabulary
+from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, cross_entropy, this_process, with_vocabulary
 
 
 @dataclass(frozen=True)
@@ -126,17 +124,3 @@ class Spaced:
 
     def example(self, seed: int, index: int) -> dict[str, np.ndarray]:
         return self.source.example(seed, index * len(self.source) // len(self))
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Weighted sums of the cross entropy (nats, float32) and of the hits, over all leading axes.
-
-    logits [..., C], labels int [...], weights float [...]. A label that shares the highest logit with n - 1 others is
-    1/n of a hit. (Not argmax, which XLA's CPU compiler runs element by element.)
-    """
-    logits = logits.astype(jnp.float32)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    highest = logits.max(axis=-1, keepdims=True)
-    ties = jnp.maximum((logits == highest).sum(axis=-1), 1)
-    hits = (jnp.take_along_axis(logits, labels[..., None], axis=-1) == highest)[..., 0] / ties
-    return (losses * weights).sum(), (hits * weights).sum()
