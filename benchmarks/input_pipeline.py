@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of which the fastest is printed")
     options = parser.parse_args()
     documents, vocabulary = prepared(options.data) if options.data else synthetic()
-    for max_length in (128, 512):
+    for max_length in (64, 128, 512):
         report(documents, vocabulary, max_length, options.workers, options.repeats)
 
 
