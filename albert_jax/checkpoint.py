@@ -94,7 +94,7 @@ class Checkpoints:
         """
         trees = {
             "params": state.params,
-            "optimizer": by_name({"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}),
+            "optimizer": by_name(_beside_params(state)),
         }
         try:
             self.wait()
@@ -135,7 +135,7 @@ class Checkpoints:
         """
         wanted = {
             "params": template.params,
-            "optimizer": by_name({"step": template.step, "skipped": template.skipped, "opt_state": template.opt_state}),
+            "optimizer": by_name(_beside_params(template)),
         }
         stored = self._checkpointer.checkpointables_metadata(step).metadata
         for part, tree in wanted.items():
@@ -143,11 +143,7 @@ class Checkpoints:
         sharding = replicated(mesh)
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), wanted)
         found = self._checkpointer.load_checkpointables(step, abstract)
-        rest = from_names(
-            {"step": template.step, "skipped": template.skipped, "opt_state": template.opt_state},
-            found["optimizer"],
-        )
-        return TrainState(rest["step"], found["params"], rest["opt_state"], rest["skipped"])
+        return TrainState(params=found["params"], **from_names(_beside_params(template), found["optimizer"]))
 
     def params(self, step: int) -> Params:
         """The parameters of `step` as NumPy arrays; needs no mesh and no optimizer."""
@@ -159,6 +155,11 @@ class Checkpoints:
         """Path -> (shape, dtype) of every array of `step`, read without loading one."""
         stored = self._checkpointer.checkpointables_metadata(step).metadata
         return {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in flat(stored).items()}
+
+
+def _beside_params(state: TrainState) -> dict[str, Any]:
+    """What the "optimizer" part of a checkpoint holds."""
+    return {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
 
 
 def flat(tree: Any) -> dict[str, Any]:

@@ -114,21 +114,14 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted():
     assert int(state.skipped) == 0
 
 
-def primitives(function, *arguments):
-    """Names of all primitives in a traced program, inner programs included."""
-    found = set()
-
-    def walk(jaxpr):
-        for equation in jaxpr.eqns:
-            found.add(equation.primitive.name)
-            for value in jax.tree.leaves(
-                list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")
-            ):
-                if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
-                    walk(getattr(value, "jaxpr", value))
-
-    walk(jax.make_jaxpr(function)(*arguments).jaxpr)
-    return found
+def equations(jaxpr):
+    """All equations of a traced program, those of inner programs included."""
+    is_program = lambda value: hasattr(value, "eqns") or hasattr(value, "jaxpr")  # noqa: E731
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=is_program):
+            if is_program(value):
+                yield from equations(getattr(value, "jaxpr", value))
 
 
 @pytest.mark.parametrize(("rate", "draws"), [(0.0, False), (0.1, True)])
@@ -136,7 +129,8 @@ def test_random_numbers_are_drawn_only_for_dropout(rate, draws):
     config = dataclasses.replace(SMALL, hidden_dropout=rate, attention_dropout=rate, classifier_dropout=rate)
     task = PretrainObjective(config, 12, 4)
     gradients = make_gradients(task, MeshConfig({"data": 1}).build())
-    found = primitives(gradients, abstract_params(task), jnp.int32(0), uneven_batch())
+    traced = jax.make_jaxpr(gradients)(abstract_params(task), jnp.int32(0), uneven_batch())
+    found = {equation.primitive.name for equation in equations(traced.jaxpr)}
     assert bool({name for name in found if "random" in name or "threefry" in name or "rng" in name}) == draws
 
 
@@ -147,20 +141,13 @@ def test_gradients_of_shared_weights_are_summed_in_float32():
     gradients = make_gradients(task, MeshConfig({"data": 1}).build())
     jaxpr = jax.make_jaxpr(gradients)(abstract_params(task), jnp.int32(0), uneven_batch())
     shape = (32, 64)  # of the intermediate kernel
-    carried = []
-
-    def walk(jaxpr):
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "scan":
-                carries = equation.outvars[: equation.params["num_carry"]]
-                carried.extend(v.aval.dtype for v in carries if v.aval.shape == shape)
-            for value in jax.tree.leaves(
-                list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")
-            ):
-                if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
-                    walk(getattr(value, "jaxpr", value))
-
-    walk(jaxpr.jaxpr)
+    carried = [
+        variable.aval.dtype
+        for equation in equations(jaxpr.jaxpr)
+        if equation.primitive.name == "scan"
+        for variable in equation.outvars[: equation.params["num_carry"]]
+        if variable.aval.shape == shape
+    ]
     assert carried and all(dtype == jnp.float32 for dtype in carried)
 
 
