@@ -12,8 +12,8 @@ from albert_jax import experiment as experiments
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.optim import AdamW, Lamb
-from albert_jax.sharding import MeshConfig, to_devices
-from albert_jax.state import abstract_params, create
+from albert_jax.sharding import MeshConfig
+from albert_jax.state import abstract_params, create, lay_out
 from albert_jax.step import make_train_step
 from albert_jax.summary import print_table
 from albert_jax.tasks import Pretrain
@@ -74,12 +74,12 @@ def measure(
 ) -> BenchResult:  # fmt: skip
     """Times `steps` training steps, the peak beside each."""
     task: Any = PretrainObjective(model, length, predictions)
-    mesh = MeshConfig().build()
+    layout = lay_out(task, MeshConfig())
     schedule = optim.schedule.build(optim.peak_lr, 1000)
     optimizer = optim.build(1000, abstract_params(task))
-    state = create(task, optimizer, 0, mesh)
-    step = make_train_step(task, optimizer, schedule, mesh, micro_batches=micro_batches)
-    batch = to_devices(random_batch(model, batch_size, length, predictions), mesh)
+    state = create(task, optimizer, 0, layout)
+    step = make_train_step(task, optimizer, schedule, layout, micro_batches=micro_batches)
+    batch = layout.to_devices(random_batch(model, batch_size, length, predictions))
     for _ in range(2):  # compile, then warm up
         state, metrics = step(state, batch)
     jax.block_until_ready((state, metrics))

@@ -8,11 +8,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
 from albert_jax.errors import AlbertError
-from albert_jax.sharding import replicated
 from albert_jax.state import Params, TrainState, by_name, from_names
 
 FOLDER = "checkpoints"
@@ -104,6 +102,13 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise self._unwritten(error) from error
 
+    def save_params(self, params: Params, about: dict[str, Any]) -> None:
+        """Writes a checkpoint of step 0 that holds parameters only: a model that was not trained here."""
+        try:
+            self._checkpointer.save_checkpointables(0, {"params": params}, custom_metadata=about)
+        except (OSError, ValueError) as error:
+            raise self._unwritten(error) from error
+
     def wait(self) -> None:
         """Returns when what was started is on disk. Raises AlbertError when it could not be written."""
         try:
@@ -128,8 +133,9 @@ class Checkpoints:
         """What was stored beside the state of `step`."""
         return self._checkpointer.checkpointables_metadata(step).custom_metadata or {}
 
-    def restore(self, step: int, template: TrainState, mesh: Mesh) -> TrainState:
-        """The state of `step` on `mesh`, whatever mesh wrote it. `template` gives names and shapes (no arrays needed).
+    def restore(self, step: int, template: TrainState) -> TrainState:
+        """The state of `step`, whatever mesh wrote it. `template` gives names, shapes and where each array shall live
+        (`albert_jax.state.abstract_state`); every process reads only its parts.
 
         Raises AlbertError where names or shapes differ.
         """
@@ -140,15 +146,17 @@ class Checkpoints:
         stored = self._checkpointer.checkpointables_metadata(step).metadata
         for part, tree in wanted.items():
             _check_fit(stored[part], tree, f"{self._folder / str(step)}, {part}")
-        sharding = replicated(mesh)
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), wanted)
-        found = self._checkpointer.load_checkpointables(step, abstract)
+        found = self._checkpointer.load_checkpointables(step, wanted)
         return TrainState(params=found["params"], **from_names(_beside_params(template), found["optimizer"]))
 
-    def params(self, step: int) -> Params:
-        """The parameters of `step` as NumPy arrays; needs no mesh and no optimizer."""
+    def params(self, step: int, places: Any = None) -> Params:
+        """The parameters of `step`: as NumPy arrays, or where `places`, a tree of shardings, says."""
         stored = self._checkpointer.checkpointables_metadata(step).metadata["params"]
-        abstract = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
+        if places is None:
+            abstract = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
+        else:
+            _check_fit(stored, places, f"{self._folder / str(step)}, params", shapes=False)
+            abstract = jax.tree.map(lambda x, p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=p), stored, places)
         return self._checkpointer.load_checkpointables(step, {"params": abstract})["params"]
 
     def shapes(self, step: int) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -170,13 +178,13 @@ def flat(tree: Any) -> dict[str, Any]:
     }
 
 
-def _check_fit(stored: Any, wanted: Any, where: str) -> None:
+def _check_fit(stored: Any, wanted: Any, where: str, shapes: bool = True) -> None:
     have, want = flat(stored), flat(wanted)
     for name in sorted({*have, *want}):
         if name not in have or name not in want:
             side = "has no" if name not in have else "has an unexpected"
             raise AlbertError(f"checkpoint {where}: it {side} array {name}; it belongs to another model or optimizer")
-        if tuple(have[name].shape) != tuple(want[name].shape):
+        if shapes and tuple(have[name].shape) != tuple(want[name].shape):
             raise AlbertError(
                 f"checkpoint {where}: {name} has shape {tuple(have[name].shape)}, "
                 f"the experiment asks for {tuple(want[name].shape)}"

@@ -5,7 +5,7 @@ import difflib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -15,15 +15,18 @@ from albert_jax.errors import AlbertError
 T = TypeVar("T")
 
 
-def _json_mapping(number: type, metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
+def _json_mapping(read_value: Callable[[Any], Any], metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
+    """A field given as a JSON object; `read_value` raises TypeError for a value that does not belong there."""
+
     def read(words: list[str]) -> dict[str, Any]:
         try:
             value = json.loads(words[0])
         except json.JSONDecodeError as error:
             raise ValueError(f"not JSON ({error.msg})") from error
-        if not isinstance(value, dict) or not all(isinstance(v, (int, number)) for v in value.values()):
-            raise ValueError(f"expected {metavar}")
-        return {key: number(v) for key, v in value.items()}
+        try:
+            return {key: read_value(v) for key, v in value.items()}
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"expected {metavar}") from error
 
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
@@ -34,8 +37,27 @@ def _json_mapping(number: type, metavar: str) -> tyro.constructors.PrimitiveCons
     )
 
 
-JsonRates = Annotated[dict[str, float], _json_mapping(float, '{"PATTERN": FACTOR, ...}')]
-JsonSizes = Annotated[dict[str, int], _json_mapping(int, '{"AXIS": SIZE, ...}')]
+def _rate(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError
+    return float(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError
+    return tuple(value)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+JsonRates = Annotated[dict[str, float], _json_mapping(_rate, '{"PATTERN": FACTOR, ...}')]
+JsonSizes = Annotated[dict[str, int], _json_mapping(_size, '{"AXIS": SIZE, ...}')]
+JsonNames = Annotated[dict[str, tuple[str, ...]], _json_mapping(_names, '{"AXIS": ["NAME", ...], ...}')]
 
 
 def parse(

@@ -12,29 +12,31 @@ import numpy as np
 
 from albert_jax import experiment as experiments
 from albert_jax.checkpoint import open_for_reading
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError
-from albert_jax.records import write_atomically
-from albert_jax.sharding import replicated, to_devices
-from albert_jax.state import Params
+from albert_jax.records import read_baselines, write_atomically
+from albert_jax.sharding import Layout, MeshConfig
+from albert_jax.state import Params, abstract_params, lay_out, shardings
 from albert_jax.step import make_eval_step
+from albert_jax.tasks import Classification, Tagging
 from albert_jax.tasks.base import Evaluation, OpenTask
+from albert_jax.tasks.files import FIELDS
 
 SPLITS = ("train", "validation", "test")
 
 
 def score(
-    task: OpenTask, eval_step: Callable, params: Params, mesh: Any, split: str, batch_size: int
+    task: OpenTask, eval_step: Callable, params: Params, layout: Layout, split: str, batch_size: int
 ) -> tuple[Evaluation, list[dict[str, np.ndarray]]]:
     """The evaluation of `split`, and the outputs of its examples in order."""
     totals: dict[str, tuple[float, float]] = {}
     outputs: list[dict[str, np.ndarray]] = []
-    for batch in task.eval_batches(split, batch_size):
-        sums, rows = jax.device_get(eval_step(params, to_devices(batch, mesh)))
+    for batch in task.eval_batches(split, batch_size, layout.process_rows(batch_size)):
+        sums, rows = jax.device_get(eval_step(params, layout.to_devices(batch)))
         for name, (total, weight) in sums.items():
             before = totals.get(name, (0.0, 0.0))
             totals[name] = (before[0] + float(total), before[1] + float(weight))
-        real = np.flatnonzero(batch["example_weight"])
+        real = np.flatnonzero(rows.pop("example_weight"))
         outputs += [{name: values[i] for name, values in rows.items()} for i in real]
     scores = {name: total / weight if weight else float("nan") for name, (total, weight) in totals.items()}
     scores["loss"] = sum(scores[name] for name in task.losses if not np.isnan(scores[name]))
@@ -43,28 +45,41 @@ def score(
 
 def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best", data: str = "") -> Evaluation:
     """Scores a workdir's checkpoint ("best", "latest" or a step) on a split; writes evaluation-SPLIT.json and
-    predictions-SPLIT.jsonl beside it. `data` replaces the prepared directory, should it have moved.
+    predictions-SPLIT.jsonl beside it. `data` is another prepared directory, should that have moved, or another labelled
+    file for the split.
 
     Raises AlbertError for an unknown split, a workdir without checkpoint, or data of another vocabulary.
     """
     if split not in SPLITS:
         raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
     workdir = Path(workdir)
-    experiment = experiments.read(workdir)
-    chosen = dataclasses.replace(experiment.task, data=data) if data else experiment.task
+    experiment = experiments.inherit(experiments.read(workdir), workdir)
+    chosen = experiment.task
+    if data:
+        on_files = isinstance(chosen, (Classification, Tagging)) and chosen.train
+        place: dict[str, Any] = {FIELDS[split]: (data,)} if on_files else {"data": data}
+        chosen = dataclasses.replace(chosen, **place)
     task = chosen.open(experiment.model, experiment.seed)
     check_vocabulary(workdir, task)
-    mesh = experiment.mesh.build()
-    checkpoints = open_for_reading(workdir, task.best)
+    try:
+        layout = lay_out(task, experiment.mesh)
+    except AlbertError:  # trained elsewhere: a mesh that does not fit the devices here
+        layout = lay_out(task, MeshConfig())
+    checkpoints = open_for_reading(workdir, experiment.stopping.ranking(task.best, task.scores))
     step = _choose(checkpoints.steps, checkpoints.best_step, checkpoint)
-    params = jax.device_put(checkpoints.params(step), replicated(mesh))
+    params = checkpoints.params(step, shardings(abstract_params(task), layout))
     size = experiment.eval_batch_size or experiment.batch_size
-    evaluation, outputs = score(task, make_eval_step(task, mesh), params, mesh, split, size)
-    record = {"split": split, "step": step, "examples": len(outputs), **dataclasses.asdict(evaluation)}
+    size += -size % layout.row_groups
+    evaluation, outputs = score(task, make_eval_step(task, layout), params, layout, split, size)
+    predictions = list(task.predictions(split, outputs))
+    count = len(predictions) or len(outputs)
+    if jax.process_index() > 0:
+        return evaluation
+    record = {"split": split, "step": step, "examples": count, **dataclasses.asdict(evaluation)}
     record["scores"] = {name: None if np.isnan(value) else value for name, value in evaluation.scores.items()}
-    record |= {"baselines": task.baselines, "experiment": experiment.name, "seed": experiment.seed}
+    record |= {"baselines": read_baselines(workdir), "experiment": experiment.name, "seed": experiment.seed}
     write_atomically(workdir / f"evaluation-{split}.json", json.dumps(record, indent=2) + "\n")
-    lines = [json.dumps(line, ensure_ascii=False) for line in task.predictions(split, outputs)]
+    lines = [json.dumps(line, ensure_ascii=False) for line in predictions]
     if lines:
         write_atomically(workdir / f"predictions-{split}.jsonl", "\n".join(lines) + "\n")
     return evaluation
@@ -79,7 +94,7 @@ def _choose(steps: list[int], best: int | None, wanted: str) -> int:
 
 def check_vocabulary(workdir: str | Path, task: OpenTask) -> None:
     """Raises AlbertError when the model in `workdir` was trained on another vocabulary than the task's data."""
-    known = Tokenizer.load(Path(workdir) / "vocab").fingerprint
+    known = load_tokenizer(Path(workdir) / "vocab").fingerprint
     if known != task.tokenizer.fingerprint:
         raise AlbertError(
             f"vocabularies differ: {workdir} was trained with {known[:12]}, the data was prepared with "

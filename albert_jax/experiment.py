@@ -4,6 +4,7 @@ overrides, written beside the checkpoints as JSON."""
 import dataclasses
 import importlib.util
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.optim import AdamW, Lamb
 from albert_jax.sharding import MeshConfig
-from albert_jax.tasks import Classification, Pretrain
+from albert_jax.stopping import StoppingConfig
+from albert_jax.tasks import Classification, Pretrain, Tagging
 from albert_jax.telemetry import TelemetryConfig
 from albert_jax.watch import WatchConfig
 
 FILE = "experiment.json"
+MODEL_FILE = "model.json"  # of a converted model, which has no experiment
 
 
 @dataclass(frozen=True)
@@ -29,26 +32,32 @@ class Experiment:
 
     name: str  # what logs and reports call it
     model: AlbertConfig
-    task: Pretrain | Classification
+    task: Pretrain | Classification | Tagging
     optim: Lamb | AdamW
-    steps: int  # optimizer steps in the whole run
+    steps: int  # optimizer steps in the whole run; 0 where epochs say it
     batch_size: int  # examples in a step, over all devices, processes and micro-batches
+    epochs: float = 0.0  # times that each training example is seen, instead of steps; the run stores them as steps
     micro_batches: int = 1  # pieces that a step is computed in, to save memory; does not change the result
     seed: int = 0  # of initial values, order of examples, masks and dropout
     init: str = ""  # workdir or checkpoint whose parameters to start from
+    model_of_init: bool = False  # take the model's shape from init; dropout, dtype and speed stay those of model
     from_scratch: bool = False  # let a fine-tuning task start from random values
-    eval_every: int = 1000  # steps between evaluations on the validation split; 0 only at the end
+    eval_every: int = 1000  # steps between evaluations on the validation split; 0 at the end, and after each of epochs
     eval_batch_size: int = 0  # examples in an evaluation batch, over all devices; 0 = batch_size
     data_workers: int = 0  # processes that make examples; 0 = a thread of this process
     max_skipped: int = 10  # steps in a row with a gradient that is not finite before the run stops
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
 
     def check(self) -> "Experiment":
         """Itself. Raises AlbertError where two fields do not go together."""
-        for name in ("steps", "batch_size", "micro_batches", "max_skipped"):
+        if self.epochs < 0 or (self.epochs and self.steps):
+            raise AlbertError(f"steps is {self.steps} and epochs {self.epochs:g}; give one of them, 0 for the other")
+        positive = ("batch_size", "micro_batches", "max_skipped") + (() if self.epochs else ("steps",))
+        for name in positive:
             if getattr(self, name) < 1:
                 raise AlbertError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.batch_size % self.micro_batches:
@@ -61,8 +70,17 @@ class Experiment:
                 f"the task's sequences of {self.task.max_length} pieces are longer than the position table: "
                 f"model.max_positions is {self.model.max_positions}; shorten the one or raise the other"
             )
-        self.optim.schedule.build(self.optim.peak_lr, self.steps)
+        if self.steps:
+            self.optim.schedule.build(self.optim.peak_lr, self.steps)
         return self
+
+    def in_steps(self, examples: int) -> "Experiment":
+        """Itself with `epochs` of so many training examples told in steps."""
+        if not self.epochs:
+            return self
+        steps = math.ceil(self.epochs * examples / self.batch_size)
+        epoch = math.ceil(steps / self.epochs)  # the last evaluation falls on the last step
+        return dataclasses.replace(self, steps=steps, epochs=0.0, eval_every=self.eval_every or epoch).check()
 
 
 def example() -> Experiment:
@@ -74,7 +92,9 @@ def example() -> Experiment:
 
 # Fields that may differ when a run is continued: they change where and how fast it runs, not what it computes.
 _FREE = ("telemetry", "watch", "mesh", "checkpoint", "data_workers", "micro_batches", "eval_every", "eval_batch_size",
-         "max_skipped", "init", "from_scratch", "name", "model.remat", "model.scan", "task.data")  # fmt: skip
+         "max_skipped", "init", "from_scratch", "name", "model.attention", "model.remat",
+         "model.scan", "task.data", "task.train", "task.dev", "task.test", "task.vocab", "model_of_init",
+         "stopping")  # fmt: skip
 
 
 def differences(stored: Experiment, asked: Experiment) -> list[str]:
@@ -88,12 +108,52 @@ def differences(stored: Experiment, asked: Experiment) -> list[str]:
     ]
 
 
+# Where a process finds its files, and how it reads them: hosts may differ in it.
+_LOCAL = ("init", "data_workers", "task.data", "task.eval_data", "task.train", "task.dev", "task.test", "task.vocab")
+
+
+def shared(experiment: Experiment) -> dict[str, Any]:
+    """Path -> value of every field that must be the same in all processes of a run: all but places of files."""
+    return {path: value for path, value in _leaves(to_dict(experiment)) if path not in _LOCAL}
+
+
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(tree, dict) and tree:
         for name, value in tree.items():
             yield from _leaves(value, f"{path}.{name}" if path else name)
     else:
         yield path, tree
+
+
+# What a model of another shape would not load; the rest is how it is trained and computed.
+_SHAPE = ("vocab_size", "embedding_size", "hidden_size", "layers", "heads", "feed_forward_size", "groups",
+          "inner_groups", "max_positions", "segment_types", "activation", "layer_norm_eps")  # fmt: skip
+
+
+def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
+    """`experiment` with what it leaves to the run that it starts from: the vocabulary of labelled files, and with
+    `model_of_init` the model's shape. A workdir that has begun answers for itself, so `init` may be gone by then.
+
+    Raises AlbertError when `model_of_init` is set and neither has an experiment.
+    """
+    begun = (Path(workdir) / FILE).exists()
+    source = Path(workdir) if begun else Path(experiment.init or ".")
+    if experiment.model_of_init:
+        if not (begun or experiment.init or experiment.from_scratch):
+            raise AlbertError(
+                "fine-tuning would start from random parameters; give --init WORKDIR of a pretrained model, whose "
+                "shape is taken, or --from-scratch and the model.* fields that you want"
+            )
+        if begun or experiment.init:
+            stored = model_of(source)
+            shape = {name: getattr(stored, name) for name in _SHAPE}
+            experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **shape))
+    task = experiment.task
+    if isinstance(task, (Classification, Tagging)) and task.train and (begun or experiment.init):
+        given = getattr(read(workdir).task, "vocab", "") if begun else ""
+        if task.vocab in ("", given):
+            task = dataclasses.replace(task, vocab=str(source / "vocab"))
+    return dataclasses.replace(experiment, task=task)
 
 
 # ---- files
@@ -130,6 +190,17 @@ def read(workdir: str | Path) -> Experiment:
         return from_dict(Experiment, json.loads(text))
     except json.JSONDecodeError as error:
         raise AlbertError(f"{path} is damaged ({error}); restore it from a copy") from error
+
+
+def model_of(path: str | Path) -> AlbertConfig:
+    """The model that a workdir's experiment or a converted directory tells of. Raises AlbertError when neither does."""
+    file = Path(path) / MODEL_FILE
+    if not file.is_file():
+        return read(path).model
+    try:
+        return from_dict(AlbertConfig, json.loads(file.read_text(encoding="utf-8"))["model"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AlbertError(f"{file} is damaged ({error}); convert again, or restore it from a copy") from error
 
 
 # ---- JSON

@@ -3,65 +3,78 @@
 import dataclasses
 import json
 import math
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from albert_jax import experiment as experiments
+from albert_jax.agreement import barrier, check_equal, check_rows, slow_hosts
 from albert_jax.checkpoint import Checkpoints, initialise
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import check_vocabulary, score
 from albert_jax.experiment import Experiment
 from albert_jax.records import write_atomically, write_baselines
 from albert_jax.report import write_report
-from albert_jax.sharding import to_devices
-from albert_jax.state import abstract_params, count, create
+from albert_jax.sharding import ROWS
+from albert_jax.state import abstract_params, abstract_state, count, create, lay_out
 from albert_jax.step import make_eval_step, make_train_step
+from albert_jax.stopping import Patience
 from albert_jax.tasks.base import OpenTask
 from albert_jax.throughput import Meter, machine_peak, train_flops_per_token
 
 
 def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
     """Runs `experiment` in `workdir` to its last step, continuing what is there; returns the last validation scores.
+    Of several processes (`albert_jax.processes`) all call it, with the same experiment and a workdir that all share.
 
-    Raises AlbertError for bad input, a workdir of another experiment, or a run that diverged.
+    Raises AlbertError for bad input, a workdir of another experiment, a run that diverged, or processes that disagree.
     """
     workdir = Path(workdir)
-    experiment = experiment.check()
+    experiment = experiments.inherit(experiment, workdir).check()
+    check_equal("different experiments", experiments.shared(experiment), "start all with the same command and code")
 
     # ---- the task on its data, and the experiment as it will be stored
     task = experiment.task.open(experiment.model, experiment.seed)
-    experiment = dataclasses.replace(experiment, model=task.config)
+    experiment = dataclasses.replace(experiment, model=task.config, task=task.settled)
+    experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
+    ranking = experiment.stopping.ranking(task.best, task.scores)
+    seen = {"vocabulary": task.tokenizer.fingerprint, "steps": experiment.steps}
+    check_equal("different data", seen, "give all the same prepared files")
     claim(workdir, experiment, task)
 
     # ---- devices, optimizer, an empty state
-    mesh = experiment.mesh.build()
-    if experiment.batch_size % (mesh.size * experiment.micro_batches):
-        raise AlbertError(
-            f"batch_size {experiment.batch_size} does not divide over {mesh.size} devices x "
-            f"{experiment.micro_batches} micro-batches; make it a multiple of {mesh.size * experiment.micro_batches}"
-        )
+    layout = lay_out(task, experiment.mesh)
+    layout.check_batch(experiment.batch_size, experiment.micro_batches)
     optimizer = experiment.optim.build(experiment.steps, abstract_params(task))
     schedule = experiment.optim.schedule.build(experiment.optim.peak_lr, experiment.steps)
-    checkpoints = Checkpoints(workdir, experiment.checkpoint, task.best, writing=True)
-    batches = task.train_batches(experiment.batch_size, experiment.seed, experiment.data_workers)
+    checkpoints = Checkpoints(workdir, experiment.checkpoint, ranking, writing=True)
+    rows = layout.process_rows(experiment.batch_size)
+    batches = task.train_batches(experiment.batch_size, experiment.seed, experiment.data_workers, rows)
 
     # ---- where to start: 1. resume  2. (an explicit restore is --init)  3. initialise from  4. scratch
-    state = create(task, optimizer, experiment.seed, mesh)
     latest = max(checkpoints.steps, default=None)
-    said: list[str] = []
+    said: list[str] = [*task.notes]
+    patience = Patience(experiment.stopping, ranking)
+    seen = {"latest checkpoint": latest, "data": batches.get_state()}
+    check_equal("different files", seen, f"{workdir} must be one directory that all share, and the data the same files")
     if latest is not None:
-        state = checkpoints.restore(latest, jax.eval_shape(lambda: state), mesh)
-        batches.set_state(checkpoints.about(latest)["data"])
+        state = checkpoints.restore(latest, abstract_state(task, optimizer, layout))
+        about = checkpoints.about(latest)
+        batches.set_state(about["data"])
+        patience = Patience(experiment.stopping, ranking, about.get("patience"))
         said.append(f"continuing at step {latest}")
     elif experiment.init:
         check_vocabulary(experiment.init, task)
+        state = create(task, optimizer, experiment.seed, layout)
         params, fresh, unused = initialise(state.params, experiment.init)
         state = state.replace(params=params)
         said.append(
@@ -73,21 +86,28 @@ def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
             "fine-tuning would start from random parameters; give --init WORKDIR of a pretrained model, "
             "or --from-scratch if that is what you want"
         )
+    else:
+        state = create(task, optimizer, experiment.seed, layout)
     start = int(state.step)
 
     # ---- steps
     train_step = make_train_step(
-        task, optimizer, schedule, mesh, micro_batches=experiment.micro_batches, seed=experiment.seed
+        task, optimizer, schedule, layout, micro_batches=experiment.micro_batches, seed=experiment.seed
     )
-    eval_step = make_eval_step(task, mesh)
+    eval_step = make_eval_step(task, layout)
     eval_size = experiment.eval_batch_size or experiment.batch_size
-    eval_size += -eval_size % mesh.size
+    eval_size += -eval_size % layout.row_groups
     config = task.config
     flops = train_flops_per_token(config, task.tokens_per_example, task.predictions_per_example, config.inner_groups)
-    meter = Meter(experiment.batch_size * task.tokens_per_example, flops, machine_peak(list(mesh.devices.flat)))
+    peak = machine_peak(list(layout.mesh.devices.flat))
+    meter = Meter(experiment.batch_size * task.tokens_per_example, flops, peak)
+    if peak is None:
+        said.append(
+            f"MFU: unknown device {layout.mesh.devices.flat[0].device_kind!r}, so its share of a peak is not told"
+        )
     window = Window()
     scores: dict[str, float] = {}
-    done = start >= experiment.steps
+    done = start >= experiment.steps or patience.over
 
     telemetry = experiment.telemetry.build(
         workdir,
@@ -99,25 +119,36 @@ def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
         experiment=experiments.to_dict(experiment),
     )
     with telemetry, stop_signals() as stopped:
-        for line in [banner(experiment, mesh.size, count(state.params)), *said]:
+        for line in [banner(experiment, layout.mesh, count(state.params)), *said]:
             telemetry.say(line)
         if done:
-            telemetry.say(f"{workdir} is done: {start} of {experiment.steps} steps")
-        for number in range(start, experiment.steps):
+            ended = f"; {patience.told}" if patience.over else ""
+            telemetry.say(f"{workdir} is done: {start} of {experiment.steps} steps{ended}")
+        for number in range(start, start if done else experiment.steps):
             with meter.waiting():
-                batch = to_devices(next(batches), mesh)
-            state, metrics = train_step(state, batch)
+                made = next(batches)
+                batch = layout.to_devices(made)
+            if number == start and batches.examples >= experiment.batch_size:  # fewer may well repeat
+                check_rows(made, rows)
+            with meter.devices():
+                state, metrics = train_step(state, batch)
+                window.add(metrics)  # fetches the metrics of the step before, so the devices never wait for this line
             step = number + 1
-            window.add(metrics)  # fetches the metrics of the step before, so the devices never wait for this line
             telemetry.tick(step)
             if number == start:
                 meter.lap(step)  # starts the clock: compilation is in no figure
-            last, stopping = step == experiment.steps, stopped.is_set()
+            last, stopping = step == experiment.steps, stopped(step)
             evaluating = last or bool(experiment.eval_every and step % experiment.eval_every == 0)
             saving = last or stopping or step % experiment.checkpoint.every == 0
             if saving or evaluating or step % experiment.telemetry.log_every == 0:
-                means = window.take()
-                telemetry.log(step, "train", means | meter.lap(step))
+                with meter.devices():
+                    means = window.take()
+                speed = meter.lap(step)
+                telemetry.log(step, "train", means | speed)
+                with meter.devices():
+                    slow = slow_hosts(speed.get("seconds_per_step", 0.0), meter.host_seconds)
+                for sentence in slow:
+                    telemetry.event(step, sentence)
                 if means["skipped"] >= experiment.max_skipped:
                     raise AlbertError(
                         f"{int(means['skipped'])} steps in a row had a gradient that is not finite, the last is "
@@ -127,18 +158,27 @@ def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
                     )
             with meter.pause():
                 if evaluating:
-                    evaluation, _ = score(task, eval_step, state.params, mesh, "validation", eval_size)
+                    evaluation, _ = score(task, eval_step, state.params, layout, "validation", eval_size)
                     scores = evaluation.scores
                     telemetry.log(step, "validation", scores)
+                    for note in evaluation.notes:
+                        if note not in said:
+                            telemetry.event(step, note)
+                            said.append(note)
+                    better = patience.observe(step, scores)
+                    saving |= patience.over or (better and experiment.task.fine_tunes)
                 if saving:
                     about = {"data": batches.get_state(), "experiment": experiments.to_dict(experiment)}
-                    about["vocabulary"] = task.tokenizer.fingerprint
-                    usable = scores if evaluating and math.isfinite(scores[task.best[0]]) else None
+                    about |= {"vocabulary": task.tokenizer.fingerprint, "patience": patience.state}
+                    usable = scores if evaluating and math.isfinite(scores[ranking[0]]) else None
                     checkpoints.save(state, about, usable)
             if stopping and not last:
                 checkpoints.close()
                 telemetry.event(step, f"stopped by a signal after step {step}; run the command again to continue")
                 raise SystemExit(143)
+            if patience.over:
+                telemetry.event(step, patience.told)
+                break
     checkpoints.close()
     if jax.process_index() == 0:
         print(f"report: {write_report(workdir)}")
@@ -158,6 +198,7 @@ def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
                 f"{'; ...' if len(changed) > 4 else ''}); use another --workdir, or give the same fields to continue it"
             )
         check_vocabulary(workdir, task)
+    barrier("checked")  # nobody reads what process 0 is about to write
     if jax.process_index() == 0:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
@@ -170,6 +211,9 @@ def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
             raise AlbertError(
                 f"cannot write to {workdir}: {error.strerror}; make room there or choose another --workdir"
             ) from error
+    barrier("claimed")
+    there = {f"{experiments.FILE} exists": (workdir / experiments.FILE).exists()}
+    check_equal("different workdirs", there, f"{workdir} must be one directory that all share")
 
 
 class Window:
@@ -194,32 +238,43 @@ class Window:
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM (preemption) or a first Ctrl-C sets: the loop then saves at the next step and leaves."""
-    event = threading.Event()
+def stop_signals() -> Iterator[Callable[[int], bool]]:
+    """A function of the step just taken: whether to save and leave, for SIGTERM (preemption) or a first Ctrl-C came.
+
+    A signal to one of several processes stops all after the same step. JAX's preemption service, which has taken
+    SIGTERM since they joined, tells the others of it within about a second; until then a step costs no communication.
+    """
+    event, several = threading.Event(), jax.process_count() > 1
+    stopped = multihost_utils.reached_preemption_sync_point if several else lambda step: event.is_set()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield stopped
         return
 
     def stop(number: int, frame: Any) -> None:
         event.set()
         signal.signal(number, before[signal.Signals(number)])  # a second one stops at once
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
-        yield event
+        yield stopped
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def banner(experiment: Experiment, devices: int, parameters: int) -> str:
+def banner(experiment: Experiment, mesh: Mesh, parameters: int) -> str:
     """What the run is, in one line: the batch is global, and here is how it divides."""
     tokens = experiment.batch_size * experiment.task.max_length
+    groups = math.prod(mesh.shape[axis] for axis in ROWS)
+    grid = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
     return (
         f"{experiment.name}: {parameters:,} parameters, {experiment.steps:,} steps of {experiment.batch_size} examples "
-        f"({experiment.batch_size // devices} a device on {devices} x {jax.devices()[0].device_kind}, "
+        f"({experiment.batch_size // groups} a device on {mesh.size} x {mesh.devices.flat[0].device_kind}"
+        f"{f' ({grid})' if grid else ''}{f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''}, "
         f"{experiment.micro_batches} micro-batches), {tokens:,} tokens a step; "
         f"{type(experiment.optim).__name__} up to {experiment.optim.peak_lr:g} "
-        f"after {experiment.optim.schedule.warmup_steps} steps"
+        f"after {experiment.optim.schedule.warmup(experiment.steps):,} steps"
     )

@@ -10,8 +10,8 @@ import pytest
 from albert_jax.bench import random_batch
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Lamb, Schedule
-from albert_jax.sharding import MeshConfig, to_devices
-from albert_jax.state import abstract_params, by_name, create, from_names
+from albert_jax.sharding import MeshConfig
+from albert_jax.state import abstract_params, by_name, create, from_names, lay_out
 from albert_jax.step import make_gradients, make_train_step
 from albert_jax.tasks.base import cross_entropy
 from albert_jax.tasks.pretrain import PretrainObjective
@@ -30,12 +30,13 @@ def uneven_batch(rows=16, length=12, predictions=4):
 
 
 def run(config, devices=1, micro_batches=1, steps=5):
-    task, mesh = PretrainObjective(config, 12, 4), MeshConfig({"data": devices}).build()
+    task = PretrainObjective(config, 12, 4)
+    layout = lay_out(task, MeshConfig(devices=devices))
     optimizer = OPTIM.build(steps, abstract_params(task))
-    state = create(task, optimizer, 0, mesh)
+    state = create(task, optimizer, 0, layout)
     schedule = OPTIM.schedule.build(OPTIM.peak_lr, steps)
-    step = make_train_step(task, optimizer, schedule, mesh, micro_batches=micro_batches)
-    batch, losses = to_devices(uneven_batch(), mesh), []
+    step = make_train_step(task, optimizer, schedule, layout, micro_batches=micro_batches)
+    batch, losses = layout.to_devices(uneven_batch()), []
     for _ in range(steps):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss"]))
@@ -85,11 +86,12 @@ def test_losses_are_global_means_of_the_parts_that_count():
 )
 def test_sixty_four_sequences_are_learned_by_heart(optim):
     config = albert("tiny", vocab_size=300, hidden_size=64, feed_forward_size=128)
-    task, mesh = PretrainObjective(config, 16, 3), MeshConfig({"data": 1}).build()
+    task = PretrainObjective(config, 16, 3)
+    layout = lay_out(task, MeshConfig(devices=1))
     optimizer = optim.build(400, abstract_params(task))
-    state = create(task, optimizer, 0, mesh)
-    step = make_train_step(task, optimizer, optim.schedule.build(optim.peak_lr, 400), mesh)
-    batch = to_devices(random_batch(config, 64, 16, 3), mesh)
+    state = create(task, optimizer, 0, layout)
+    step = make_train_step(task, optimizer, optim.schedule.build(optim.peak_lr, 400), layout)
+    batch = layout.to_devices(random_batch(config, 64, 16, 3))
     for _ in range(400):
         state, metrics = step(state, batch)
     assert float(metrics["mlm_accuracy"]) > 0.99
@@ -97,20 +99,21 @@ def test_sixty_four_sequences_are_learned_by_heart(optim):
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted():
-    task, mesh = PretrainObjective(SMALL, 12, 4), MeshConfig({"data": 1}).build()
+    task = PretrainObjective(SMALL, 12, 4)
+    layout = lay_out(task, MeshConfig(devices=1))
     optimizer = OPTIM.build(5, abstract_params(task))
-    step = make_train_step(task, optimizer, OPTIM.schedule.build(0.02, 5), mesh)
+    step = make_train_step(task, optimizer, OPTIM.schedule.build(0.02, 5), layout)
     good = uneven_batch()
-    state, _ = step(create(task, optimizer, 0, mesh), to_devices(good, mesh))
+    state, _ = step(create(task, optimizer, 0, layout), layout.to_devices(good))
     before = jax.device_get((state.params, state.opt_state))
     bad = {**good, "masked_weights": good["masked_weights"] * np.float32("nan")}
     for skipped in (1, 2):
-        state, metrics = step(state, to_devices(bad, mesh))
+        state, metrics = step(state, layout.to_devices(bad))
         assert int(metrics["skipped"]) == int(state.skipped) == skipped
     after = jax.device_get((state.params, state.opt_state))
     jax.tree.map(np.testing.assert_array_equal, before, after)
     assert int(state.step) == 3
-    state, _ = step(state, to_devices(good, mesh))
+    state, _ = step(state, layout.to_devices(good))
     assert int(state.skipped) == 0
 
 
@@ -128,7 +131,7 @@ def equations(jaxpr):
 def test_random_numbers_are_drawn_only_for_dropout(rate, draws):
     config = dataclasses.replace(SMALL, hidden_dropout=rate, attention_dropout=rate, classifier_dropout=rate)
     task = PretrainObjective(config, 12, 4)
-    gradients = make_gradients(task, MeshConfig({"data": 1}).build())
+    gradients = make_gradients(task, lay_out(task, MeshConfig(devices=1)))
     traced = jax.make_jaxpr(gradients)(abstract_params(task), jnp.int32(0), uneven_batch())
     found = {equation.primitive.name for equation in equations(traced.jaxpr)}
     assert bool({name for name in found if "random" in name or "threefry" in name or "rng" in name}) == draws
@@ -138,7 +141,7 @@ def test_gradients_of_shared_weights_are_summed_in_float32():
     """bfloat16 compute must not make the sum over layers bfloat16: the parameters are cast inside the scanned body."""
     config = dataclasses.replace(SMALL, compute_dtype="bfloat16", layers=6)
     task = PretrainObjective(config, 12, 4)
-    gradients = make_gradients(task, MeshConfig({"data": 1}).build())
+    gradients = make_gradients(task, lay_out(task, MeshConfig(devices=1)))
     jaxpr = jax.make_jaxpr(gradients)(abstract_params(task), jnp.int32(0), uneven_batch())
     shape = (32, 64)  # of the intermediate kernel
     carried = [

@@ -26,7 +26,7 @@ from tests import tiny
 from tests.data.sample_text import write_corpus
 
 LAST = 40  # steps of the runs here
-TIMINGS = {"tokens_per_second", "peak_share", "data_wait_share", "seconds", "seconds_per_step"}
+TIMINGS = {"tokens_per_second", "peak_share", "data_wait_share", "seconds", "seconds_per_step", "model_flops_per_second"}
 
 
 def everything(workdir: Path, step: int) -> dict[str, np.ndarray]:
@@ -136,7 +136,7 @@ def test_restored_on_eight_devices_it_goes_on_as_on_one(whole, corpus, tmp_path)
     shutil.copytree(whole, workdir)
     shutil.rmtree(workdir / FOLDER / "40")
     assert Checkpoints(workdir).steps[-1] == 36
-    train(dropping(corpus, mesh=MeshConfig({"data": 8})), workdir)
+    train(dropping(corpus, mesh=MeshConfig()), workdir)
     for name, value in everything(whole, LAST).items():
         np.testing.assert_allclose(everything(workdir, LAST)[name], value, atol=1e-5, err_msg=name)
 
@@ -157,7 +157,7 @@ def test_every_example_is_counted_once_on_any_number_of_devices(whole, devices, 
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     stored = experiments.read(workdir)
-    changed = dataclasses.replace(stored, mesh=MeshConfig({"data": devices}), eval_batch_size=batch)
+    changed = dataclasses.replace(stored, mesh=MeshConfig(devices=devices), eval_batch_size=batch)
     (workdir / "experiment.json").write_text(json.dumps(experiments.to_dict(changed)))
     scores = evaluate(workdir, "validation").scores
     want = [r for r in read_metrics(whole) if r["kind"] == "validation"]
@@ -203,8 +203,10 @@ def test_bad_input_names_the_thing_and_the_remedy(corpus, tmp_path):
     long = dataclasses.replace(long, model=dataclasses.replace(long.model, max_positions=16))
     with pytest.raises(AlbertError, match="32 pieces are longer than the position table: model.max_positions is 16"):
         train(long, tmp_path / "a")
-    with pytest.raises(AlbertError, match="does not divide over 8 devices x 1 micro-batches"):
-        train(tiny.experiment(corpus, batch_size=12, mesh=MeshConfig({"data": 8})), tmp_path / "b")
+    with pytest.raises(
+        AlbertError, match=r"batch_size 12 does not divide over 8 parts \(data 8\) x 1 micro-batches; make it 8 or 16"
+    ):
+        train(tiny.experiment(corpus, batch_size=12, mesh=MeshConfig()), tmp_path / "b")
     with pytest.raises(AlbertError, match="there is no split 'dev'"):
         evaluate(tmp_path, "dev")
     with pytest.raises(AlbertError, match="is not a workdir"):

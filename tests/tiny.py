@@ -44,7 +44,7 @@ def experiment(data: Path, **changes) -> Experiment:
         steps=12,
         batch_size=8,
         eval_every=6,
-        mesh=MeshConfig({"data": 1}),
+        mesh=MeshConfig(devices=1),
         checkpoint=CheckpointConfig(every=4),
         telemetry=TelemetryConfig(log_every=1, tensorboard=False),
     )

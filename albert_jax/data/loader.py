@@ -5,7 +5,7 @@ is a function of the seed and its place. So the position of a run is the number 
 such, it is restored by arithmetic, on any number of processes and workers, with no example made twice.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,26 +47,23 @@ class _Batches:
     seed: int
     shuffle: bool
     examples: int | None  # where the sequence ends
-    first_row: int  # this process's rows are first_row ... first_row + rows - 1 of every batch
-    rows: int
+    rows: tuple[int, ...]  # of every batch, those that are this process's
 
     def __call__(self, number: int) -> Batch:
-        begin = number * self.batch_size + self.first_row
-        real = self.rows if self.examples is None else min(max(self.examples - begin, 0), self.rows)
-        if self.examples is not None and not real:
-            begin = self.examples - 1
-        indices = self._indices(begin + np.arange(max(real, 1), dtype=np.int64)).tolist()
+        places = number * self.batch_size + np.array(self.rows, np.int64)
+        real = np.ones(len(places), bool) if self.examples is None else places < self.examples
+        if self.examples is not None:  # rows past the end repeat the last example, and weigh nothing
+            places = np.minimum(places, self.examples - 1)
+        indices = self._indices(places).tolist()
         if hasattr(self.source, "example"):
             rows = [self.source.example(self.seed, index) for index in indices]
         else:
             rows = [self.source[index % len(self.source)] for index in indices]
-        # Rows past the end repeat the last example and weigh nothing: attention over no piece is a nan.
-        rows += rows[-1:] * (self.rows - len(rows))
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        batch["example_weight"] = np.ones(self.rows, np.float32)
+        batch["example_weight"] = np.ones(len(rows), np.float32)
         for name in batch:
-            if real < self.rows and name.endswith(("_weight", "_weights")):
-                batch[name][real:] = 0
+            if not real.all() and name.endswith(("_weight", "_weights")):
+                batch[name][~real] = 0
         return batch
 
     def _indices(self, places: np.ndarray) -> np.ndarray:
@@ -82,8 +79,8 @@ class _Batches:
 class Loader:
     """Iterates over batches: dicts of arrays [rows, ...], with `example_weight` float32 [rows] added.
 
-    The global batch is the same whatever the process count: process p of c makes its rows p * batch_size / c
-    onwards. A finite sequence ends with a batch filled up by rows that count for nothing: `example_weight`
+    The global batch is the same whatever the process count: each process makes the rows of it that its devices hold. A
+    finite sequence ends with a batch filled up by rows that count for nothing: `example_weight`
     and every field named *_weight or *_weights are 0 there. Every process sees the same number of batches.
 
     A loader is an iterator: it goes on where it stands, in another `for` too; `rewind` starts it over.
@@ -95,10 +92,10 @@ class Loader:
         shuffle: every epoch in an order of its own; without it, in the source's order.
         epochs: how often each example comes; None for no end.
         worker_count: processes that make batches; 0 makes them in a thread of this one.
-        process_index, process_count: which rows of every batch are this process's.
+        rows: which rows of every batch to make; None for all.
 
     Raises:
-        AlbertError: an empty source, a batch that the processes cannot share evenly, or a foreign state.
+        AlbertError: an empty source, a row outside the batch, or a foreign state.
     """
 
     def __init__(
@@ -109,24 +106,24 @@ class Loader:
         shuffle: bool = True,
         epochs: int | None = None,
         worker_count: int = 0,
-        process_index: int = 0,
-        process_count: int = 1,
+        rows: Sequence[int] | None = None,
     ) -> None:
         if not len(source):
             raise AlbertError(
                 "there are no examples to load: the split is empty; choose another split or prepare more text"
             )
-        if batch_size < 1 or batch_size % process_count:
-            raise AlbertError(f"batch_size={batch_size} is for all {process_count} processes: give a multiple of that")
-        if not 0 <= process_index < process_count:
-            raise AlbertError(f"process_index={process_index} is not one of {process_count} processes")
+        if batch_size < 1:
+            raise AlbertError(f"batch_size is {batch_size}; it must be at least 1")
+        rows = tuple(range(batch_size)) if rows is None else tuple(rows)
+        if not rows or min(rows) < 0 or max(rows) >= batch_size:
+            least, greatest = min(rows, default=0), max(rows, default=0)
+            raise AlbertError(f"rows {least} to {greatest} are not in a batch of {batch_size}")
         if worker_count < 0 or (epochs is not None and epochs < 1):
             raise AlbertError(
                 f"worker_count={worker_count}, epochs={epochs}: give 0 or more workers and 1 or more epochs"
             )
-        rows = batch_size // process_count
         examples = None if epochs is None else epochs * len(source)
-        self._batches = _Batches(source, batch_size, seed, shuffle, examples, process_index * rows, rows)
+        self._batches = _Batches(source, batch_size, seed, shuffle, examples, rows)
         self._end = ENDLESS if examples is None else -(-examples // batch_size)
         self._worker_count = worker_count
         self._next = 0
@@ -144,6 +141,11 @@ class Loader:
         if self._end == ENDLESS:
             raise AlbertError("this loader has no end; give it a number of epochs")
         return self._end
+
+    @property
+    def examples(self) -> int:
+        """Examples of an epoch."""
+        return len(self._batches.source)
 
     def __iter__(self) -> Iterator[Batch]:
         return self

@@ -23,9 +23,9 @@ class Embeddings(nnx.Module):
 
     def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
         deviation, E = config.initializer_range, config.embedding_size
-        self.word = truncated_normal(rngs, (config.vocab_size, E), deviation)
+        self.word = truncated_normal(rngs, (config.vocab_size, E), deviation, ("vocab", "factor"))
         self.segment = truncated_normal(rngs, (config.segment_types, E), deviation)
-        self.position = truncated_normal(rngs, (config.max_positions, E), deviation)
+        self.position = truncated_normal(rngs, (config.max_positions, E), deviation, (None, "factor"))
         self.layer_norm = LayerNorm(E, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout)
 
@@ -52,10 +52,14 @@ class Albert(nnx.Module):
         self.embeddings = Embeddings(config, rngs=rngs)
         if config.embedding_size != config.hidden_size:  # with bias; absent when E equals D, as in the original
             self.projection = Dense(
-                config.embedding_size, config.hidden_size, deviation=config.initializer_range, rngs=rngs
-            )
+                config.embedding_size, config.hidden_size, deviation=config.initializer_range, rngs=rngs,
+                axes=("factor", "hidden"),
+            )  # fmt: skip
         self.encoder = Encoder(config, rngs=rngs)
-        self.pooler = Dense(config.hidden_size, config.hidden_size, deviation=config.initializer_range, rngs=rngs)
+        self.pooler = Dense(
+            config.hidden_size, config.hidden_size, deviation=config.initializer_range, rngs=rngs,
+            axes=("hidden", "pooled"),
+        )  # fmt: skip
 
     def __call__(
         self,

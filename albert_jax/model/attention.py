@@ -1,4 +1,8 @@
-"""Scaled dot-product attention over all positions of a sequence (no causal mask), with float32 softmax."""
+"""Scaled dot-product attention over all positions of a sequence (no causal mask), with float32 softmax.
+
+One signature, three implementations: `attend` below runs everywhere; those of `attention_splash` (TPU) and
+`attention_cudnn` (NVIDIA GPU) never hold all scores in memory and are imported only when chosen.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from albert_jax.errors import AlbertError
 from albert_jax.model import functions
 
 
@@ -23,6 +28,40 @@ class AttentionFn(Protocol):
         dropout_rate: float = 0.0,
         dropout_keys: jax.Array | None = None,
     ) -> jax.Array: ...
+
+
+def backend(name: str) -> AttentionFn:
+    """The implementation that `model.attention` names: "xla", "splash" or "cudnn"."""
+    if name == "splash":
+        from albert_jax.model import attention_splash
+
+        return attention_splash.attend
+    if name == "cudnn":
+        from albert_jax.model import attention_cudnn
+
+        return attention_cudnn.attend
+    return attend
+
+
+def refuse_dropout(name: str, rate: float) -> None:
+    """Raises AlbertError for a rate that the implementation called `name` would ignore."""
+    if rate:
+        raise AlbertError(
+            f"model.attention {name!r} cannot drop attention probabilities; set model.attention_dropout {rate:g} to 0 "
+            "or model.attention to 'xla'"
+        )
+
+
+def require_platform(name: str, platform: str) -> None:
+    """Raises AlbertError where the implementation called `name` is not traced for `platform`: that of the surrounding
+    mesh, which may be of devices that are not here, or without a mesh that of this machine."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    found = jax.default_backend() if device is None else device.platform
+    if found != platform:
+        raise AlbertError(
+            f"model.attention {name!r} needs a {platform.upper()} and this program is for a {found.upper()}; "
+            "set model.attention to 'xla'"
+        )
 
 
 @jax.custom_vjp

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from albert_jax.errors import AlbertError
+from albert_jax.model.attention import refuse_dropout
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class AlbertConfig:
       initializer_range: nominal deviation of the normal cut at two deviations (its real deviation is 0.88 times this)
       layer_norm_eps: added to the variance in every LayerNorm
       compute_dtype: of matrix products and activations; parameters, statistics, softmax and loss stay float32
+      attention: "xla" anywhere, "splash" on TPU, "cudnn" on NVIDIA GPU in bfloat16; the last two keep no scores in
+        memory and cannot drop attention probabilities
       remat: what the backward pass recomputes: "none", all but matrix products ("dots"), or each whole block ("full")
       scan: apply the layers by lax.scan (program size independent of depth) or by a Python loop
     """
@@ -54,6 +57,7 @@ class AlbertConfig:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    attention: Literal["xla", "splash", "cudnn"] = "xla"
     remat: Literal["none", "dots", "full"] = "none"
     scan: bool = True
 
@@ -77,6 +81,22 @@ class AlbertConfig:
         for name in ("hidden_dropout", "attention_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise AlbertError(f"model.{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        self._check_attention()
+
+    def _check_attention(self) -> None:
+        if self.attention == "xla":
+            return
+        refuse_dropout(self.attention, self.attention_dropout)
+        if self.attention == "cudnn" and self.compute_dtype != "bfloat16":
+            raise AlbertError(
+                f"model.attention 'cudnn' computes in bfloat16 and model.compute_dtype is {self.compute_dtype!r}; "
+                "set that to 'bfloat16' or model.attention to 'xla'"
+            )
+        if self.attention == "cudnn" and (self.head_size % 8 or self.head_size > 128):
+            raise AlbertError(
+                f"model.attention 'cudnn' takes heads of a multiple of 8 up to 128 and model.heads {self.heads} makes "
+                f"them {self.head_size} wide; change model.heads or set model.attention to 'xla'"
+            )
 
     @property
     def head_size(self) -> int:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from albert_jax.model import functions
-from albert_jax.model.attention import attend
+from albert_jax.model.attention import backend
+from albert_jax.model.axes import constrain, divides, whole
 from albert_jax.model.config import AlbertConfig
-from albert_jax.model.layers import Dense, Dropout, LayerNorm
+from albert_jax.model.layers import Dense, Dropout, LayerNorm, placed
 
 
 def fold(keys_B: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
@@ -22,34 +23,51 @@ class Attention(nnx.Module):
     """Multi-head self-attention with output projection. Kernels are 2-D [D, D], as in the original."""
 
     def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
-        def dense() -> Dense:
-            return Dense(config.hidden_size, config.hidden_size, deviation=config.initializer_range, rngs=rngs)
+        def dense(*axes: str) -> Dense:
+            D, deviation = config.hidden_size, config.initializer_range
+            return Dense(D, D, deviation=deviation, rngs=rngs, axes=axes)  # type: ignore[arg-type]
 
-        self.query, self.key, self.value, self.output = dense(), dense(), dense(), dense()
+        self.query, self.key, self.value = (dense("hidden", "heads") for _ in range(3))
+        self.output = dense("heads", "hidden")
         self.heads = config.heads
         self.dropout = config.attention_dropout
+        self.attend = backend(config.attention)
 
     def __call__(self, x_BxSxD: jax.Array, mask_BxS: jax.Array, keys_B: jax.Array | None) -> jax.Array:
         B, S, D = x_BxSxD.shape
         q, k, v = (
-            dense(x_BxSxD).reshape(B, S, self.heads, D // self.heads) for dense in (self.query, self.key, self.value)
+            constrain(x_BxSxD.reshape(B, S, self.heads, D // self.heads), "batch", None, "heads", None)
+            for x_BxSxD in self._projections(x_BxSxD)
         )
         rate = 0.0 if keys_B is None else self.dropout
-        mixed_BxSxNxK = attend(q, k, v, mask_BxS, dropout_rate=rate, dropout_keys=keys_B)
-        return self.output(mixed_BxSxNxK.reshape(B, S, D))
+        mixed_BxSxNxK = self.attend(q, k, v, mask_BxS, dropout_rate=rate, dropout_keys=keys_B)
+        mixed_BxSxD = constrain(mixed_BxSxNxK, "batch", None, "heads", None).reshape(B, S, D)
+        return whole(self.output(mixed_BxSxD))
+
+    def _projections(self, x_BxSxD: jax.Array) -> list[jax.Array]:
+        """Queries, keys and values, [B, S, D] each."""
+        parts = (self.query, self.key, self.value)
+        if not divides("heads"):
+            return [dense(x_BxSxD) for dense in parts]
+        # One product where heads are divided over devices: the gradient of x is then one sum over them, not three.
+        kernel_3xDxD = constrain(jnp.stack([placed(dense.kernel) for dense in parts]), None, None, "heads")
+        bias_3x1x1xD = jnp.stack([placed(dense.bias) for dense in parts])[:, None, None]
+        product = jnp.einsum("BSD,cDE->cBSE", x_BxSxD, kernel_3xDxD.astype(x_BxSxD.dtype))
+        return list((product + bias_3x1x1xD).astype(x_BxSxD.dtype))
 
 
 class FeedForward(nnx.Module):
     """D -> F -> D."""
 
     def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
-        deviation = config.initializer_range
-        self.intermediate = Dense(config.hidden_size, config.feed_forward_size, deviation=deviation, rngs=rngs)
-        self.output = Dense(config.feed_forward_size, config.hidden_size, deviation=deviation, rngs=rngs)
+        D, F, deviation = config.hidden_size, config.feed_forward_size, config.initializer_range
+        self.intermediate = Dense(D, F, deviation=deviation, rngs=rngs, axes=("hidden", "feed_forward"))
+        self.output = Dense(F, D, deviation=deviation, rngs=rngs, axes=("feed_forward", "hidden"))
         self.activation = functions.activation(config.activation)
 
     def __call__(self, x_BxSxD: jax.Array) -> jax.Array:
-        return self.output(self.activation(self.intermediate(x_BxSxD)))
+        inner_BxSxF = constrain(self.intermediate(x_BxSxD), "batch", None, "feed_forward")
+        return whole(self.output(self.activation(inner_BxSxF)))
 
 
 class Block(nnx.Module):
@@ -64,9 +82,9 @@ class Block(nnx.Module):
 
     def __call__(self, x_BxSxD: jax.Array, mask_BxS: jax.Array, keys_B: jax.Array | None) -> jax.Array:
         attended = self.attention(x_BxSxD, mask_BxS, fold(keys_B, 0))
-        x_BxSxD = self.attention_layer_norm(x_BxSxD + self.dropout(attended, fold(keys_B, 1)))
+        x_BxSxD = whole(self.attention_layer_norm(whole(x_BxSxD + self.dropout(attended, fold(keys_B, 1)))))
         fed = self.feed_forward(x_BxSxD)
-        return self.feed_forward_layer_norm(x_BxSxD + self.dropout(fed, fold(keys_B, 2)))
+        return whole(self.feed_forward_layer_norm(whole(x_BxSxD + self.dropout(fed, fold(keys_B, 2)))))
 
 
 class Encoder(nnx.Module):
@@ -94,6 +112,7 @@ class Encoder(nnx.Module):
             def layer(
                 x_BxSxD: jax.Array, number: jax.Array, blocks: list[Block] = blocks
             ) -> tuple[jax.Array, jax.Array | None]:
+                x_BxSxD = whole(x_BxSxD)
                 for inner, block in enumerate(blocks):
                     x_BxSxD = block(x_BxSxD, mask_BxS, fold(keys_B, number * len(blocks) + inner))
                 return x_BxSxD, x_BxSxD if all_hidden else None

@@ -18,7 +18,10 @@ class MaskedLanguageHead(nnx.Module):
     logits would outweigh everything else in memory."""
 
     def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
-        self.dense = Dense(config.hidden_size, config.embedding_size, deviation=config.initializer_range, rngs=rngs)
+        self.dense = Dense(
+            config.hidden_size, config.embedding_size, deviation=config.initializer_range, rngs=rngs,
+            axes=("hidden", "factor"),
+        )  # fmt: skip
         self.layer_norm = LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
         self.bias = nnx.Param(jnp.zeros((config.vocab_size,), jnp.float32))
         self.activation = functions.activation(config.activation)
@@ -93,3 +96,49 @@ class AlbertForTokenClassification(nnx.Module):
         hidden = self.albert(input_ids, segment_ids, mask, dropout_keys=dropout_keys).hidden
         hidden = self.dropout(hidden, fold(dropout_keys, 2))
         return self.classifier(hidden).astype(jnp.float32)
+
+
+class AlbertForQuestionAnswering(nnx.Module):
+    """Start and end of a span, each a class of every token: the head of SQuAD v1.1."""
+
+    def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
+        self.albert = Albert(config, rngs=rngs)
+        self.span = Dense(config.hidden_size, 2, deviation=config.initializer_range, rngs=rngs)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        segment_ids: jax.Array,
+        mask: jax.Array,
+        dropout_keys: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Start logits and end logits [B, S], float32; no dropout beside the encoder's, as in the original."""
+        hidden = self.albert(input_ids, segment_ids, mask, dropout_keys=dropout_keys).hidden
+        logits_BxSx2 = self.span(hidden).astype(jnp.float32)
+        return logits_BxSx2[..., 0], logits_BxSx2[..., 1]
+
+
+class AlbertForMultipleChoice(nnx.Module):
+    """One number for each of several texts, from its pooled first token."""
+
+    def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
+        self.albert = Albert(config, rngs=rngs)
+        self.classifier = Dense(config.hidden_size, 1, deviation=config.initializer_range, rngs=rngs)
+        self.dropout = Dropout(config.classifier_dropout)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        segment_ids: jax.Array,
+        mask: jax.Array,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """Logits [B, C], float32, of inputs [B, C, S]; all choices of an example share its dropout key's stream."""
+        B, C, S = input_ids.shape
+        rows = (x.reshape(B * C, S) for x in (input_ids, segment_ids, mask))
+        keys = None
+        if dropout_keys is not None:
+            each = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+            keys = each(dropout_keys, jnp.arange(C)).reshape(B * C)
+        pooled = self.dropout(self.albert(*rows, dropout_keys=keys).pooled, fold(keys, 2))
+        return self.classifier(pooled).astype(jnp.float32).reshape(B, C)

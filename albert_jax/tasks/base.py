@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
 
@@ -31,17 +31,28 @@ class Evaluation:
       labels: class names, for tasks that have classes
       confusion: examples by true class (row) and predicted class (column)
       report: precision, recall, f1-score and support by class and averaged, as scikit-learn's `classification_report`
+      entities: the same over whole entities by type, as seqeval's, for tasks that tag words
+      degenerate: whether every prediction is the same although the truth is not; None where that means nothing
+      notes: what a user should be told about these predictions
     """
 
     scores: dict[str, float]
     labels: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
+    entities: dict[str, Any] = field(default_factory=dict)
+    degenerate: bool | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 class Loader(Protocol):
-    """An iterator of batches (dicts of NumPy arrays) whose position can be told and set without replay."""
+    """An iterator of batches (dicts of NumPy arrays) whose position can be told and set without replay.
 
+    examples: how many there are, each once an epoch
+    """
+
+    @property
+    def examples(self) -> int: ...
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
     def __next__(self) -> dict[str, np.ndarray]: ...
     def get_state(self) -> dict[str, Any]: ...
@@ -58,15 +69,26 @@ class OpenTask(Protocol):
       predictions_per_example: P, masked positions that get logits; 0 for tasks without
       losses: names of the sums that add up to the loss
       best: the score that picks the best checkpoint and whether more of it is better
+      scores: names of the scores of an evaluation
       baselines: numbers that a report draws beside the curves
+      settled: the task's config with what its data decided filled in (class names), as a workdir stores it
+      notes: what a user should be told about the data when a run starts
     """
 
     config: AlbertConfig
-    tokenizer: Tokenizer
     tokens_per_example: int
     predictions_per_example: int
-    baselines: dict[str, float]
 
+    @property
+    def baselines(self) -> dict[str, float]: ...
+    @property
+    def tokenizer(self) -> AnyTokenizer: ...
+    @property
+    def settled(self) -> Any: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+    @property
+    def scores(self) -> tuple[str, ...]: ...
     @property
     def losses(self) -> tuple[str, ...]: ...
     @property
@@ -76,11 +98,12 @@ class OpenTask(Protocol):
         """The model with fresh parameters; an `Albert` under `albert` and heads beside it."""
         ...
 
-    def train_batches(self, batch_size: int, seed: int, workers: int) -> Loader:
-        """Endless training batches of global size `batch_size`, a function of (seed, batch number)."""
+    def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:
+        """Endless training batches of global size `batch_size`, a function of (seed, batch number); of each, the rows
+        that this process holds (None for all)."""
         ...
 
-    def eval_batches(self, split: str, batch_size: int) -> Loader:
+    def eval_batches(self, split: str, batch_size: int, rows: Sequence[int] | None = None) -> Loader:
         """A split once, every example counted once; the last batch padded with `example_weight` 0."""
         ...
 
@@ -101,7 +124,7 @@ class OpenTask(Protocol):
         ...
 
 
-def with_vocabulary(config: AlbertConfig, tokenizer: Tokenizer, source: str) -> AlbertConfig:
+def with_vocabulary(config: AlbertConfig, tokenizer: AnyTokenizer, source: str) -> AlbertConfig:
     """`config` with its vocabulary size taken from the data where it is 0. Raises AlbertError where the two differ."""
     if config.vocab_size not in (0, tokenizer.vocab_size):
         raise AlbertError(
@@ -109,11 +132,6 @@ def with_vocabulary(config: AlbertConfig, tokenizer: Tokenizer, source: str) -> 
             "pieces; set model.vocab_size to 0 to take the data's, or prepare the corpus with another --vocab-size"
         )
     return dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
-
-
-def this_process() -> dict[str, Any]:
-    """Which rows of every global batch a Loader makes here."""
-    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:

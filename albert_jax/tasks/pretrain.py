@@ -1,28 +1,36 @@
 """Pretraining: masked language model and sentence order, on the fly from a prepared corpus."""
 
-from collections.abc import Iterator
+import glob
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
+from albert_jax.data.google_records import GoogleRecords
 from albert_jax.data.loader import Loader
 from albert_jax.data.masking import MaskConfig
 from albert_jax.data.pairs import PairConfig
 from albert_jax.data.pretraining import PretrainingSource
 from albert_jax.data.store import DocumentStore
+from albert_jax.data.tfrecords import matching_files
+from albert_jax.data.tokenizers import load as load_tokenizer
+from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForPretraining
-from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, cross_entropy, this_process, with_vocabulary
+from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, cross_entropy, with_vocabulary
 
 
 @dataclass(frozen=True)
 class Pretrain:
     """MLM + SOP (paper, section 3.1)."""
 
-    data: str = ""  # directory that `prepare` wrote
+    data: str = ""  # directory that `prepare` wrote, or TFRecord file(s) of the original's data tool: a path or a glob
+    eval_data: str = ""  # TFRecord file(s) to evaluate on, where data is TFRecord files: those have no splits
+    vocab: str = ""  # vocabulary of TFRecord files: directory, .model file or vocab.txt
     pairs: PairConfig = field(default_factory=PairConfig)
     masks: MaskConfig = field(default_factory=MaskConfig)
     eval_examples: int = 2048  # examples of a held-out split that an evaluation scores, evenly spaced; 0 = all
@@ -37,8 +45,15 @@ class Pretrain:
         """Whether starting from random parameters would be a mistake."""
         return False
 
-    def open(self, config: AlbertConfig, seed: int) -> "OpenPretrain":
+    def open(self, config: AlbertConfig, seed: int) -> "OpenPretrain | OpenRecords":
         """The task on its data. Raises AlbertError when the data is missing or of another vocabulary size."""
+        if self.data and not Path(self.data).is_dir() and (Path(self.data).is_file() or glob.has_magic(self.data)):
+            return OpenRecords(self, config)
+        if self.vocab or self.eval_data:
+            raise AlbertError(
+                f"task.vocab and task.eval_data go with TFRecord files, and {self.data or 'task.data'} is none; a "
+                "prepared directory has its own vocabulary and splits"
+            )
         return OpenPretrain(self, config)
 
 
@@ -50,12 +65,14 @@ class PretrainObjective:
 
     losses: tuple[str, ...]
     best = ("loss", False)
+    notes = ()
 
     def __init__(self, config: AlbertConfig, max_length: int, predictions: int, order: bool = True):
         self.config = config
         self.tokens_per_example = max_length
         self.predictions_per_example = predictions
         self.losses = ("mlm_loss", "order_loss") if order else ("mlm_loss",)
+        self.scores = ("loss", *self.losses, "mlm_accuracy", *(("order_accuracy",) if order else ()))
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         return AlbertForPretraining(self.config, rngs=rngs)
@@ -91,28 +108,69 @@ class OpenPretrain(PretrainObjective):
         self.tokenizer = store.tokenizer()
         config = with_vocabulary(config, self.tokenizer, task.data)
         super().__init__(config, task.max_length, task.masks.slots(task.max_length), task.pairs.order != "off")
-        self._task = task
+        self.settled = self._task = task
         self._train = PretrainingSource(store, self.tokenizer, task.pairs, task.masks)
         self.baselines = {
             "unigram_entropy": store.unigram_entropy,
             "unigram_accuracy": store.unigram_accuracy,
         }
 
-    def train_batches(self, batch_size: int, seed: int, workers: int) -> Loader:
-        return Loader(self._train, batch_size, seed, worker_count=workers, **this_process())
+    def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:
+        return Loader(self._train, batch_size, seed, worker_count=workers, rows=rows)
 
-    def eval_batches(self, split: str, batch_size: int) -> Loader:
+    def eval_batches(self, split: str, batch_size: int, rows: Sequence[int] | None = None) -> Loader:
         store = DocumentStore.open(self._task.data, split)
         source = PretrainingSource(store, self.tokenizer, self._task.pairs, self._task.masks)
         spaced = Spaced(source, self._task.eval_examples or len(source))
-        return Loader(spaced, batch_size, self._task.eval_seed, shuffle=False, epochs=1, **this_process())
+        return Loader(spaced, batch_size, self._task.eval_seed, shuffle=False, epochs=1, rows=rows)
+
+
+class OpenRecords(PretrainObjective):
+    """The task on records of the original's data tool: segment pairs and masks as they were drawn when it ran.
+
+    The split "train" is `task.data`, the others are `task.eval_data`.
+    """
+
+    def __init__(self, task: Pretrain, config: AlbertConfig):
+        for name, use in (("vocab", "the vocabulary"), ("eval_data", "the held-out records")):
+            if not getattr(task, name):
+                raise AlbertError(f"task.data is TFRecord files, which come without {use}: give task.{name}")
+        self.tokenizer = load_tokenizer(task.vocab)
+        config = with_vocabulary(config, self.tokenizer, task.vocab)
+        self._train, self._held_out = (
+            GoogleRecords(matching_files(files), self.tokenizer.vocab_size) for files in (task.data, task.eval_data)
+        )
+        for files, records in ((task.data, self._train), (task.eval_data, self._held_out)):
+            if records.max_length != task.max_length:
+                raise AlbertError(
+                    f"{files}: examples of {records.max_length} pieces, but task.pairs.max_length is "
+                    f"{task.max_length}; set it to {records.max_length}, or give other files"
+                )
+        super().__init__(config, task.max_length, self._train.predictions)
+        self.settled = self._task = task
+        counts = self._train.unigram_counts()
+        counts[[self.tokenizer.cls_id, self.tokenizer.sep_id]] = 0
+        shares = counts / counts.sum()
+        told = shares[shares > 0]
+        self.baselines = {
+            "unigram_entropy": float(-(told * np.log(told)).sum()),
+            "unigram_accuracy": float(np.delete(shares, self.tokenizer.unk_id).max()),
+        }
+
+    def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:
+        return Loader(self._train, batch_size, seed, worker_count=workers, rows=rows)
+
+    def eval_batches(self, split: str, batch_size: int, rows: Sequence[int] | None = None) -> Loader:
+        source = self._train if split == "train" else self._held_out
+        spaced = Spaced(source, self._task.eval_examples or len(source))
+        return Loader(spaced, batch_size, shuffle=False, epochs=1, rows=rows)
 
 
 @dataclass(frozen=True)
 class Spaced:
     """`count` evenly spaced examples of a source: a part of a split that shows all of it."""
 
-    source: PretrainingSource
+    source: PretrainingSource | GoogleRecords
     count: int
 
     @property

@@ -144,12 +144,23 @@ def test_restoring_costs_no_replay() -> None:
     assert loader.get_state()["next_batch"] == 10**12 + 1
 
 
+def share_of(batch_size: int, process: int, count: int) -> range:
+    """The rows that fall to one of `count` equal processes."""
+    return range(batch_size // count * process, batch_size // count * (process + 1))
+
+
+def test_rows_may_lie_apart() -> None:
+    whole, parted = (take(Loader(pretraining_source(), 8, seed=9, rows=rows), 3) for rows in (None, [1, 2, 7]))
+    for one, other in zip(whole, parted, strict=True):
+        assert same({name: values[[1, 2, 7]] for name, values in one.items()}, other)
+
+
 @pytest.mark.parametrize("epochs", [None, 1])
 def test_the_stream_does_not_depend_on_the_process_count(epochs: int | None) -> None:
     def global_batches(count: int, start: int) -> list[dict]:
         shares = []
         for process in range(count):
-            loader = Loader(pretraining_source(), 16, seed=9, epochs=epochs, process_index=process, process_count=count)
+            loader = Loader(pretraining_source(), 16, seed=9, epochs=epochs, rows=share_of(16, process, count))
             loader.set_state({**loader.get_state(), "next_batch": start})
             shares.append(take(loader, 100 if epochs else 5))
         assert len({len(share) for share in shares}) == 1
@@ -173,7 +184,7 @@ def test_a_finite_pass_counts_every_example_once() -> None:
         counted = []
         for process in range(processes):
             source = Counting(33)
-            loader = Loader(source, batch_size, epochs=1, process_index=process, process_count=processes, shuffle=False)
+            loader = Loader(source, batch_size, epochs=1, rows=share_of(batch_size, process, processes), shuffle=False)
             batches = take(loader, 1000)
             assert len(batches) == len(loader) == -(-33 // batch_size)
             for batch in batches:
@@ -225,10 +236,12 @@ def test_an_error_in_an_example_reaches_the_reader() -> None:
 def test_what_cannot_be_loaded_is_refused() -> None:
     with pytest.raises(AlbertError, match="empty"):
         Loader([], 4)
-    with pytest.raises(AlbertError, match="3 processes"):
-        Loader(Counting(10), 4, process_count=3)
-    with pytest.raises(AlbertError, match="process_index"):
-        Loader(Counting(10), 4, process_index=2, process_count=2)
+    with pytest.raises(AlbertError, match="batch_size is 0"):
+        Loader(Counting(10), 0)
+    with pytest.raises(AlbertError, match="rows 3 to 4 are not in a batch of 4"):
+        Loader(Counting(10), 4, rows=[3, 4])
+    with pytest.raises(AlbertError, match="are not in a batch of 4"):
+        Loader(Counting(10), 4, rows=[])
     with pytest.raises(AlbertError, match="epochs"):
         Loader(Counting(10), 4, epochs=0)
 
