@@ -93,7 +93,7 @@ def example() -> Experiment:
 # Fields that may differ when a run is continued: they change where and how fast it runs, not what it computes.
 _FREE = ("telemetry", "watch", "mesh", "checkpoint", "data_workers", "micro_batches", "eval_every", "eval_batch_size",
          "max_skipped", "init", "from_scratch", "name", "model.attention", "model.remat",
-         "model.scan", "task.data", "task.train", "task.dev", "task.test", "task.vocab", "model_of_init",
+         "model.scan", "task.data", "task.train", "task.dev", "task.test", "task.vocab", "task.eval_data", "model_of_init",
          "stopping")  # fmt: skip
 
 

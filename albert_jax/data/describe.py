@@ -9,7 +9,9 @@ from albert_jax.data import layout
 from albert_jax.data.splits import SPLITS
 from albert_jax.data.store import DocumentStore
 from albert_jax.data.summary import Summary
-from albert_jax.data.tokenizer import MODEL_FILE, Tokenizer
+from albert_jax.data.tokenizer import CHOICES_FILE
+from albert_jax.data.tokenizers import AnyTokenizer, load
+from albert_jax.data.wordpiece import VOCABULARY_FILE
 from albert_jax.errors import AlbertError
 
 _SHOWN_PIECES = 40
@@ -19,11 +21,16 @@ _SHOWN_CHARACTERS = 300
 def can_inspect(path: str | Path) -> bool:
     """Whether `inspect` knows what `path` is."""
     path = Path(path)
-    return (path / layout.MANIFEST).exists() or (path / MODEL_FILE).exists() or path.suffix == ".model"
+    return (
+        (path / layout.MANIFEST).exists()
+        or (path / CHOICES_FILE).exists()
+        or path.suffix == ".model"
+        or path.name == VOCABULARY_FILE
+    )
 
 
 def inspect(path: str | Path) -> str:
-    """A page of text about a prepared directory, a vocabulary directory, or a SentencePiece model file.
+    """A page of text about a prepared directory, a vocabulary directory, a SentencePiece model file or a vocab.txt.
 
     Raises:
         AlbertError: `path` is none of these, or damaged.
@@ -32,15 +39,16 @@ def inspect(path: str | Path) -> str:
     if (path / layout.MANIFEST).exists():
         return describe_prepared(path)
     if can_inspect(path):
-        return describe_vocabulary(Tokenizer.load(path), str(path))
-    raise AlbertError(f"{path}: neither a prepared directory ({layout.MANIFEST}) nor a vocabulary ({MODEL_FILE})")
+        return describe_vocabulary(load(path), str(path))
+    raise AlbertError(f"{path}: neither a prepared directory ({layout.MANIFEST}) nor a vocabulary ({CHOICES_FILE})")
 
 
-def describe_vocabulary(tokenizer: Tokenizer, name: str = "vocabulary") -> str:
+def describe_vocabulary(tokenizer: AnyTokenizer, name: str = "vocabulary") -> str:
     """Size, choices, first pieces, and what kinds of pieces there are."""
     pieces = tokenizer.pieces(range(tokenizer.vocab_size))
     lengths = np.array([len(piece.strip("▁")) for piece in pieces])
     choices = tokenizer.normalization
+    special = tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
     rows = [
         ("pieces", f"{tokenizer.vocab_size:,} ({tokenizer.dtype.name} ids)"),
         ("fingerprint", tokenizer.fingerprint),
@@ -48,8 +56,8 @@ def describe_vocabulary(tokenizer: Tokenizer, name: str = "vocabulary") -> str:
         ("accents", "kept" if choices.keep_accents else "dropped"),
         ("word rule", f"{tokenizer.word_rule}: {int(tokenizer.word_starts.sum()):,} pieces start a word"),
         ("characters", f"{lengths.mean():.1f} in a piece on average, {lengths.max()} at most"),
-        ("special", " ".join(pieces[: tokenizer.mask_id + 1])),
-        ("first", " ".join(pieces[tokenizer.mask_id + 1 : tokenizer.mask_id + 1 + _SHOWN_PIECES])),
+        ("special", " ".join(pieces[i] for i in special)),
+        ("first", " ".join(pieces[special[-1] + 1 : special[-1] + 1 + _SHOWN_PIECES])),
     ]
     return _page(name, rows)
 

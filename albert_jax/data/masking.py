@@ -32,6 +32,9 @@ class Vocabulary(Protocol):
     @property
     def word_starts(self) -> np.ndarray: ...  # bool [V], True where a piece starts a word
 
+    @property
+    def google_word_starts(self) -> np.ndarray: ...  # bool [V], the same by the original's rule
+
 
 @dataclass(frozen=True)
 class MaskConfig:
@@ -43,6 +46,14 @@ class MaskConfig:
     mask_share: float = 0.8  # share of predicted pieces shown as [MASK], drawn for each piece
     random_share: float = 0.1  # share shown as a random piece; the rest is shown as it is
     replacement: Literal["ordinary", "any"] = "ordinary"  # random pieces: no special ones, or (the original) any
+    # How spans are chosen: "segment" as told above; "google_compat" is the original's walk and its rule of where a
+    # word starts (`data/google_masks.py`)
+    spans: Literal["segment", "google_compat"] = "segment"
+
+    @classmethod
+    def google_compat(cls, max_predictions: int = 20) -> "MaskConfig":
+        """All that the original's tool does, at its defaults."""
+        return cls(max_predictions=max_predictions, replacement="any", spans="google_compat")
 
     def slots(self, max_length: int) -> int:
         """P: prediction slots of an example of `max_length` pieces."""
@@ -64,6 +75,8 @@ class MaskConfig:
                 f"mask_share={self.mask_share}, random_share={self.random_share}: give shares that add up to "
                 "1 at most; what is left is shown as it is"
             )
+        if self.spans not in ("segment", "google_compat"):
+            raise AlbertError(f"spans={self.spans!r}: choose segment or google_compat")
         if self.replacement not in ("ordinary", "any"):
             raise AlbertError(f"replacement={self.replacement!r}: choose ordinary or any")
 
@@ -119,15 +132,8 @@ class Masker:
         Returns:
             A copy of the pieces as the model shall see them, and what it shall predict.
         """
-        edges, free = self._words(input_ids[:length])
-        budget = self.budget(length)
-        uniforms = draw.uniforms(len(free) + 3 * budget)  # one call: NumPy's cost here is by the call
-        lengths, kinds, others = uniforms[len(free) :].reshape(3, budget)
-        order = np.argsort(uniforms[: len(free)]).tolist()
-        spans = sorted(_choose(edges, free, order, self.ngram_lengths(lengths).tolist(), budget))
-        used = np.array([place for begin, end, _ in spans for place in range(begin, end)], np.int32)
+        used, kinds, others = self._targets(input_ids, length, draw)
         count = len(used)
-
         masked = np.array(input_ids, dtype=np.int32)
         originals = masked[used]
         noise = self._replacements[(others[:count] * len(self._replacements)).astype(np.int64)]
@@ -139,6 +145,18 @@ class Masker:
         weights = np.zeros(self.slots, np.float32)
         positions[:count], labels[:count], weights[:count] = used, originals, 1.0
         return Masked(masked, positions, labels, weights)
+
+    def _targets(
+        self, input_ids: np.ndarray, length: int, draw: draws.Draws
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The places to predict, int32 [n] in order, and two rows of numbers in [0, 1) that say what is shown there."""
+        edges, free = self._words(input_ids[:length])
+        budget = self.budget(length)
+        uniforms = draw.uniforms(len(free) + 3 * budget)  # one call: NumPy's cost here is by the call
+        lengths, kinds, others = uniforms[len(free) :].reshape(3, budget)
+        order = np.argsort(uniforms[: len(free)]).tolist()
+        spans = sorted(_choose(edges, free, order, self.ngram_lengths(lengths).tolist(), budget))
+        return np.array([place for begin, end, _ in spans for place in range(begin, end)], np.int32), kinds, others
 
     def _words(self, pieces: np.ndarray) -> tuple[list[int], list[bool]]:
         """Word k is pieces[edges[k] : edges[k + 1]]; free[k] is False where it is a special piece.

@@ -45,6 +45,14 @@ class PairConfig:
     # for each piece, as the original does, and so hardly ever shows a document's first and last pieces
     cut: Literal["ends", "pieces"] = "ends"
     short_prob: float = 0.1  # share of examples whose length is drawn evenly from what fits, each on its own
+    # How documents are divided: "even" shows every part of a document about as often; "google_compat" is the
+    # original's walk (`data/google_pairs.py`): short lengths drawn for a document, foreign halves for lone sentences
+    chunks: Literal["even", "google_compat"] = "even"
+
+    @classmethod
+    def google_compat(cls, max_length: int = 512) -> "PairConfig":
+        """All that the original's tool does, at its defaults."""
+        return cls(max_length, cut="pieces", chunks="google_compat")
 
     @property
     def max_pieces(self) -> int:
@@ -62,6 +70,10 @@ class PairConfig:
             raise AlbertError(f"order={self.order!r}: choose sop, nsp or off")
         if self.cut not in ("ends", "pieces"):
             raise AlbertError(f"cut={self.cut!r}: choose ends or pieces")
+        if self.chunks not in ("even", "google_compat"):
+            raise AlbertError(f"chunks={self.chunks!r}: choose even or google_compat")
+        if self.chunks == "google_compat" and self.order != "sop":
+            raise AlbertError(f"chunks='google_compat' makes sentence-order pairs; set order='sop', not {self.order!r}")
         if self.max_length < 8:
             raise AlbertError(f"max_length={self.max_length}: at least 8 pieces are needed for two segments")
         if not 0 <= self.short_prob <= 1:

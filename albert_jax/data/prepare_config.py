@@ -6,7 +6,7 @@ from typing import Any
 from albert_jax.data.records import MAX_PIECES
 from albert_jax.data.splits import split_of
 from albert_jax.data.text_layout import Layout, check_layout
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import AnyTokenizer
 from albert_jax.data.words import WordRule
 from albert_jax.errors import AlbertError
 
@@ -24,7 +24,7 @@ class PrepareConfig:
     vocab_size: int = 8000
     """Pieces of the vocabulary to train, 13 fixed ones included."""
     vocab: str | None = None
-    """Use this vocabulary (directory or .model file) instead of training one."""
+    """Use this vocabulary (directory, .model file or WordPiece vocab.txt) instead of training one."""
     vocab_sample_mb: float = 16.0
     """MiB of text to train the vocabulary on, spread evenly over the corpus. 16 MiB take 400 MiB of
     memory."""
@@ -59,7 +59,7 @@ class PrepareConfig:
     beam_options: tuple[str, ...] = ()
     """Options for the Beam runner, such as --direct_num_workers=4."""
 
-    def made_from(self, digest: str, vocabulary: Tokenizer | None) -> dict[str, Any]:
+    def made_from(self, digest: str, vocabulary: AnyTokenizer | None) -> dict[str, Any]:
         """What decides the bytes of the result: kept in prepared.json, compared when a run continues."""
         decisive = {
             "corpus": list(self.corpus),

@@ -10,20 +10,22 @@ from albert_jax.data.prepare_config import PrepareConfig
 from albert_jax.data.splits import split_of
 from albert_jax.data.text import Normalization
 from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import AnyTokenizer, load
 from albert_jax.errors import AlbertError
 
 _MEGABYTE = 2**20
 _TELLING_SAMPLE = 1_000  # documents: if all of so many have one sentence, the whole corpus is like that
 
 
-def given_vocabulary(config: PrepareConfig) -> Tokenizer | None:
+def given_vocabulary(config: PrepareConfig) -> AnyTokenizer | None:
     if config.vocab is None:
         return None
     asked = (Normalization(config.lower, config.keep_accents), config.word_rule)
-    if not Path(config.vocab).is_dir():
-        model = Tokenizer.load(config.vocab)
-        return model.with_choices(*asked)
-    tokenizer = Tokenizer.load(config.vocab)
+    tokenizer = load(config.vocab, config.lower)
+    if isinstance(tokenizer, Tokenizer) and not Path(config.vocab).is_dir():
+        return tokenizer.with_choices(*asked)
+    if not isinstance(tokenizer, Tokenizer) and not config.keep_accents and config.word_rule == "multilingual":
+        return tokenizer  # its accents follow its case, and it has one rule of words
     stored = (tokenizer.normalization, tokenizer.word_rule)
     if asked not in ((Normalization(), "multilingual"), stored):
         raise AlbertError(
@@ -35,13 +37,13 @@ def given_vocabulary(config: PrepareConfig) -> Tokenizer | None:
 def directory_vocabulary(
     config: PrepareConfig,
     directory: Path,
-    given: Tokenizer | None,
+    given: AnyTokenizer | None,
     units: Sequence[tuple[corpora.Segment, ...]],
-) -> Tokenizer:
+) -> AnyTokenizer:
     """The tokenizer of the directory, saved in it; complete or not there at all."""
     path = layout.vocab_dir(directory)
     if path.exists():
-        return Tokenizer.load(path)
+        return load(path)
     if given is None:
         max_bytes = int(config.vocab_sample_mb * _MEGABYTE)
         given = Tokenizer.train(

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from albert_jax.data import draws
+from albert_jax.data.google_masks import GoogleMasker
+from albert_jax.data.google_pairs import GooglePairs
 from albert_jax.data.masking import MaskConfig, Masker, Vocabulary
 from albert_jax.data.pairs import Documents, PairConfig, PairSource
 
@@ -28,8 +30,9 @@ class PretrainingSource:
         pairs: PairConfig | None = None,
         masks: MaskConfig | None = None,
     ) -> None:
-        self.pairs = PairSource(documents, pairs or PairConfig())
-        self.masker = Masker(masks or MaskConfig(), vocabulary, self.pairs.config.max_length)
+        pairs, masks = pairs or PairConfig(), masks or MaskConfig()
+        self.pairs = (GooglePairs if pairs.chunks == "google_compat" else PairSource)(documents, pairs)
+        self.masker = (GoogleMasker if masks.spans == "google_compat" else Masker)(masks, vocabulary, pairs.max_length)
         self._cls_id, self._sep_id, self._pad_id = vocabulary.cls_id, vocabulary.sep_id, vocabulary.pad_id
         # Goes with a saved data position, since the same place in another corpus is another place. A corpus
         # is told by its vocabulary and the lengths of its documents.

@@ -1,8 +1,9 @@
-"""The progress line of `prepare`: share done, documents, tokens a second, time left."""
+"""The progress line of `prepare`: share done, documents, tokens a second, time left. And of encoding a labelled set."""
 
 import contextlib
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,16 @@ def step(name: str, shown: bool) -> Iterator[None]:
 
     with Console(stderr=True).status(f"prepare: {name}"):
         yield
+
+
+def in_chunks(items: Sequence[Any], size: int, doing: str) -> Iterator[Sequence[Any]]:
+    """`items` in slices of `size`; every five seconds that it takes, stderr tells how far `doing` is."""
+    told = time.monotonic()
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+        if time.monotonic() - told > 5.0:
+            told = time.monotonic()
+            print(f"{doing}: {min(start + size, len(items)):,} of {len(items):,}", file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -21,7 +21,7 @@ from albert_jax.data import corpora, layout
 from albert_jax.data.documents import Document
 from albert_jax.data.records import encode_record
 from albert_jax.data.splits import SPLITS, split_of
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import AnyTokenizer
 
 _BATCH_CHARACTERS = 2**18  # of text for each call into SentencePiece
 
@@ -76,7 +76,9 @@ def done_file(directory: Path, unit: int) -> Path:
     return layout.unfinished_dir(directory) / f"unit-{unit:05d}.npz"
 
 
-def write_unit(job: Job, tokenizer: Tokenizer, unit: int, segments: Sequence[corpora.Segment], report: Report) -> None:
+def write_unit(
+    job: Job, tokenizer: AnyTokenizer, unit: int, segments: Sequence[corpora.Segment], report: Report
+) -> None:
     """Reads, cuts and writes the documents of `segments` as unit number `unit`.
 
     Raises:
@@ -125,7 +127,7 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 def _write_batch(
     job: Job,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     documents: list[Document],
     shards: dict[str, _Shard],
     unigrams: np.ndarray,

@@ -17,7 +17,8 @@ import numpy as np
 
 from albert_jax.data import layout
 from albert_jax.data.records import Record, decode_record
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import AnyTokenizer
+from albert_jax.data.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError
 
 _READER_OPTIONS = "readahead_buffer_size:0"  # random access: what follows a record is not wanted
@@ -112,11 +113,13 @@ class DocumentStore:
     @cached_property
     def unigram_accuracy(self) -> float:
         """Share of the most frequent piece that is not a special one: what always guessing it would score."""
-        return float(self.unigram_counts[Tokenizer.mask_id + 1 :].max() / self.unigram_counts.sum())
+        counts = self.unigram_counts.copy()
+        counts[self.tokenizer().unk_id] = 0  # the one special piece that text gives
+        return float(counts.max() / self.unigram_counts.sum())
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> AnyTokenizer:
         """The vocabulary that the documents were cut with, from the prepared directory."""
-        return Tokenizer.load(layout.vocab_dir(self.directory))
+        return load_tokenizer(layout.vocab_dir(self.directory))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"directory": self.directory, "split": self.split, "manifest": self.manifest}

@@ -21,37 +21,46 @@ def find(corpus: str) -> tuple[str, str, list[tuple[str, int, int]]]:
     Raises:
         AlbertError: no such dataset, no (or several) text features, or files without random access.
     """
-    import tensorflow_datasets as tfds
-
     name, _, feature = corpus.removeprefix("tfds:").partition(":")
     if not name:
         raise AlbertError(f"{corpus}: give tfds:NAME, tfds:NAME:FEATURE or tfds:DIRECTORY")
-    try:
-        if Path(name, "dataset_info.json").is_file():
-            builder = tfds.builder_from_directory(name)
-        else:
-            builder = tfds.builder(name, file_format="array_record")
-            builder.download_and_prepare()
-    except Exception as error:  # TFDS raises whatever its download or its builder's imports raise
-        reason = str(error).strip().split("\n")[0]
-        raise AlbertError(
-            f"{corpus}: TFDS cannot give this dataset ({type(error).__name__}: {reason});"
-            " prepare it elsewhere with `tfds build --file_format=array_record` and give its directory"
-        ) from error
-    if not any(split.num_examples for split in builder.info.splits.values()):
-        raise AlbertError(f"{corpus}: the dataset has no examples")
+    builder = open_builder(corpus, name)
     names = ["train"] if "train" in builder.info.splits else sorted(builder.info.splits)
     infos = [builder.info.splits[name] for name in names]
     splits = [(info.name, info.num_examples, info.num_bytes) for info in infos]
     directory = str(builder.data_dir)
     feature = _text_feature(corpus, builder.info.features, feature)
-    _source(directory, splits[0][0])
+    open_source(directory, splits[0][0])
     return directory, feature, splits
+
+
+def open_builder(place: str, name: str) -> Any:
+    """The builder of a dataset by its name or directory, its files on this machine. Raises AlbertError, beginning with
+    `place`, when there is no such dataset or it has no examples."""
+    import tensorflow_datasets as tfds
+
+    try:
+        if Path(name, "dataset_info.json").is_file():
+            builder = tfds.builder_from_directory(name)
+        else:
+            import tensorflow_datasets.text  # registers its datasets, which TFDS by itself does with TensorFlow only
+
+            builder = tfds.builder(name, file_format="array_record")
+            builder.download_and_prepare()
+    except Exception as error:  # TFDS raises whatever its download or its builder's imports raise
+        reason = str(error).strip().split("\n")[0]
+        raise AlbertError(
+            f"{place}: TFDS cannot give this dataset ({type(error).__name__}: {reason});"
+            " prepare it elsewhere with `tfds build --file_format=array_record` and give its directory"
+        ) from error
+    if not any(split.num_examples for split in builder.info.splits.values()):
+        raise AlbertError(f"{place}: the dataset has no examples")
+    return builder
 
 
 def read_texts(directory: str, split: str, feature: str, start: int, stop: int | None) -> Iterator[str]:
     """The text of examples start..stop of a split."""
-    source = _source(directory, split)
+    source = open_source(directory, split)
     for index in range(start, len(source) if stop is None else stop):
         value = source[index]
         for key in feature.split("/"):
@@ -59,7 +68,8 @@ def read_texts(directory: str, split: str, feature: str, start: int, stop: int |
         yield value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _source(directory: str, split: str) -> Any:
+def open_source(directory: str, split: str) -> Any:
+    """The examples of one split, by index."""
     import tensorflow_datasets as tfds
 
     try:

@@ -68,7 +68,11 @@ class Tokenizer:
                 " train a vocabulary with `python -m albert_jax prepare`"
             )
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= MAX_NARROW_VOCAB else np.uint32)
-        self._resplit_rows = self._resplits()
+        self._resplit_pieces = self._resplits()
+        self._resplit_rows = {
+            self._processor.piece_to_id(piece): tuple(self._processor.piece_to_id(part) for part in parts)
+            for piece, parts in self._resplit_pieces.items()
+        }
         self._needs_resplit = np.zeros(self.vocab_size, bool)
         self._needs_resplit[list(self._resplit_rows)] = True
 
@@ -144,6 +148,11 @@ class Tokenizer:
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes, Normalization, WordRule]]:
         return type(self), (self._model, self.normalization, self.word_rule)
 
+    @property
+    def model(self) -> bytes:
+        """The serialised SentencePiece model."""
+        return self._model
+
     @cached_property
     def fingerprint(self) -> str:
         """Hex digest of all that decides ids and words: model bytes, normalisation, word rule."""
@@ -160,6 +169,12 @@ class Tokenizer:
         """Piece ids of `text`, without [CLS] and [SEP] and never one of their kind, whatever the text
         says."""
         return self.encode_batch([text])[0].tolist()
+
+    def tokenize(self, text: str) -> list[str]:
+        """The pieces of `text` as the original's `FullTokenizer.tokenize` gives them, what has no piece as it is
+        written ("日本"); `encode(text)` has their ids, and `unk_id` for those without one."""
+        pieces = self._processor.encode(self.normalize(text), out_type=str)
+        return [part for piece in pieces for part in self._resplit_pieces.get(piece, (piece,))]
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Piece ids of many texts at once, the fast path: one call into SentencePiece, no loop over pieces.
@@ -225,27 +240,31 @@ class Tokenizer:
         return starts
 
     @cached_property
+    def google_word_starts(self) -> np.ndarray:
+        """bool [V]: `word_starts` by the rule "google", whatever `word_rule` is."""
+        starts = word_starts(self._all_pieces, "google")
+        starts.setflags(write=False)
+        return starts
+
+    @cached_property
     def _all_pieces(self) -> list[str]:
         return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
 
     # ------------------------------------------------------------------- pieces that end in a digit and a
     # comma
 
-    def _resplits(self) -> dict[int, tuple[int, ...]]:
-        """id -> what stands in its place, for each piece that ends in a digit and a comma.
+    def _resplits(self) -> dict[str, tuple[str, ...]]:
+        """piece -> what stands in its place, for each piece that ends in a digit and a comma.
 
         The original encodes such a piece again without its comma, so that a number is cut the same whether
         or not a comma follows. That depends on the piece alone, so it is a table (`encode_pieces` of its
-        tokenization.py).
+        tokenization.py). What is encoded again begins with a "▁", inside a word too: the original means to take that
+        one off, but compares text with bytes and so never does. Hugging Face's does (docs/tokenizer.md).
         """
         table = {}
-        for piece_id, piece in enumerate(self._all_pieces):
+        for piece in self._all_pieces:
             if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit():
-                head = self._processor.encode(piece[:-1].replace(_SPACE, ""), out_type=str)
-                if piece[0] != _SPACE and head[0].startswith(_SPACE):
-                    head[0] = head[0][1:]
-                names = [name for name in [*head, ","] if name]
-                table[piece_id] = tuple(self._processor.piece_to_id(name) for name in names)
+                table[piece] = (*self._processor.encode(piece[:-1].replace(_SPACE, ""), out_type=str), ",")
         return table
 
     def _resplit(self, ids: np.ndarray, lengths: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 from albert_jax.data import layout
 from albert_jax.data.corpora import Segment
 from albert_jax.data.shards import Job, Report, write_unit
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError
 
 _REPORT_SECONDS = 0.25
@@ -25,7 +25,7 @@ Units = Mapping[int, tuple[Segment, ...]]  # unit number -> what it holds
 
 def run_here(job: Job, units: Units, report: Report) -> None:
     """One unit after the other, in this process."""
-    tokenizer = Tokenizer.load(layout.vocab_dir(job.directory))
+    tokenizer = load_tokenizer(layout.vocab_dir(job.directory))
     for unit, segments in units.items():
         write_unit(job, tokenizer, unit, segments, report)
 
@@ -83,7 +83,7 @@ _worker: dict[str, Any] = {}  # of a worker process: job, tokenizer, report
 
 def _start_worker(job: Job, reports: Any) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    tokenizer = Tokenizer.load(layout.vocab_dir(job.directory))
+    tokenizer = load_tokenizer(layout.vocab_dir(job.directory))
     _worker.update(job=job, tokenizer=tokenizer, report=_Reporter(reports))
 
 
@@ -123,6 +123,6 @@ def run_beam(job: Job, units: Units, runner: str, options: Sequence[str]) -> Non
 
 def _beam_work(job: Job, unit: int, segments: tuple[Segment, ...]) -> int:
     if _worker.get("job") != job:
-        _worker.update(job=job, tokenizer=Tokenizer.load(layout.vocab_dir(job.directory)))
+        _worker.update(job=job, tokenizer=load_tokenizer(layout.vocab_dir(job.directory)))
     write_unit(job, _worker["tokenizer"], unit, segments, lambda *amounts: None)
     return unit

@@ -34,6 +34,7 @@ class SmallVocabulary:
     def __init__(self, vocab_size: int, start_share: float = 1.0) -> None:
         self.vocab_size = vocab_size
         self.word_starts = np.arange(vocab_size) < SPECIALS + start_share * (vocab_size - SPECIALS)
+        self.google_word_starts = self.word_starts
 
 
 def random_store(sizes: Sequence[Sequence[int]], vocab_size: int, seed: int = 0) -> MemoryStore:

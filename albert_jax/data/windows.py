@@ -1,0 +1,106 @@
+"""Tagged sentences as the model reads them: words encoded one by one, a long sentence in windows that overlap.
+
+    ("Johanson", "won")   input_ids [CLS] ▁joh an son ▁won [SEP], tags at ▁joh and ▁won
+
+Each word has at least one piece: one that normalisation leaves nothing of is read as <unk>, so it is tagged and
+scored like any other.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from albert_jax.data.framed import digest, frame
+from albert_jax.data.progress import in_chunks
+from albert_jax.data.tokenizers import AnyTokenizer
+
+_CHUNK = 500  # sentences that are encoded at once
+
+
+def windows(sizes: Sequence[int], room: int) -> list[tuple[int, int, int, int]]:
+    """Cuts words of `sizes` pieces into windows of at most `room` pieces: (first word, end, first tagged, end) of each.
+
+    Windows overlap by about half of `room`. A word is tagged in one of them only: cut in the middle of the overlap, so
+    that about a quarter of a window lies between it and the nearest cut. No size may exceed half of `room`.
+
+    >>> windows([1, 1, 1, 1, 1, 1], 4)
+    [(0, 4, 0, 3), (2, 6, 3, 6)]
+    """
+    ends = np.cumsum(sizes)
+    before = ends - sizes
+    found: list[tuple[int, int, int, int]] = []
+    begin = own = 0
+    while True:
+        end = int(np.searchsorted(ends, before[begin] + room, side="right"))
+        if end == len(sizes):
+            return [*found, (begin, end, own, end)]
+        following = int(np.searchsorted(before, ends[end - 1] - room // 2))  # first word of the next window
+        middle = (before[following] + ends[end - 1]) / 2
+        cut = min(max(int(np.searchsorted(before, middle)), following), end)
+        if cut > own:
+            found.append((begin, end, own, cut))
+        begin, own = following, cut
+
+
+class Windows:
+    """Tagged sentences as examples, one or more a sentence, in order.
+
+    An example: input_ids, segment_ids, mask [S] as in `framed.frame`; tags int32 [S] with the word's tag at its first
+    piece; tag_weights float32 [S], 1 there and 0 elsewhere; sentence, the int32 number of its sentence.
+
+    Attributes:
+      windowed: how many sentences are read in more than one window
+    """
+
+    def __init__(
+        self, tokenizer: AnyTokenizer, words: Sequence[Sequence[str]], tags: Sequence[Sequence[int]], max_length: int,
+        doing: str,
+    ):  # fmt: skip
+        """`words` and the number of each word's tag, by sentence; no sentence may be empty."""
+        self._tokenizer, self._max_length = tokenizer, max_length
+        self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []  # sentence, pieces, tagged places, tags
+        self.windowed = 0
+        for chunk in in_chunks(range(len(words)), _CHUNK, doing):
+            pieces = encode_words(tokenizer, [word for number in chunk for word in words[number]])
+            first = 0
+            for number in chunk:
+                last = first + len(words[number])
+                self._add(number, pieces[first:last], np.asarray(tags[number], np.int32))
+                first = last
+
+    def _add(self, sentence: int, pieces: list[np.ndarray], tags: np.ndarray) -> None:
+        room = self._max_length - 2
+        pieces = [word[: room // 2] for word in pieces]
+        sizes = [len(word) for word in pieces]
+        cuts = windows(sizes, room)
+        self.windowed += len(cuts) > 1
+        for begin, end, own, own_end in cuts:
+            starts = np.cumsum([1, *sizes[begin:end]])[own - begin : own_end - begin]
+            self._rows.append((sentence, np.concatenate(pieces[begin:end]), starts, tags[own:own_end]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of pieces and tags: a saved data position belongs to these examples and no others."""
+        return digest(array for row in self._rows for array in (np.array(row[0]), *row[1:]))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        sentence, pieces, places, tags = self._rows[index]
+        row = frame(self._tokenizer, [pieces], self._max_length)
+        row["tags"] = np.zeros(self._max_length, np.int32)
+        row["tags"][places] = tags
+        row["tag_weights"] = np.zeros(self._max_length, np.float32)
+        row["tag_weights"][places] = 1
+        row["sentence"] = np.array(sentence, np.int32)
+        return row
+
+
+def encode_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> list[np.ndarray]:
+    """The piece ids of each word by itself; <unk> for a word that normalisation leaves nothing of."""
+    ids, lengths = tokenizer.encode_batch(words)
+    nothing = np.array([tokenizer.unk_id], ids.dtype)
+    return [word if len(word) else nothing for word in np.split(ids, np.cumsum(lengths)[:-1])]
