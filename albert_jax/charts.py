@@ -44,6 +44,8 @@ CURVES = (
     Curve("order_accuracy.png", "Order accuracy", "order_accuracy", "order_chance", "chance", True),
     Curve("accuracy.png", "Accuracy", "accuracy", "majority_accuracy", "majority class", True),
     Curve("f1.png", "F1, mean over classes", "f1_macro", percent=False),
+    Curve("entity_f1.png", "F1 over entities", "f1"),
+    Curve("pearson.png", "Pearson correlation", "pearson"),
     Curve("learning_rate.png", "Learning rate", "learning_rate", steady=True),
     Curve("throughput.png", "Throughput (tokens/s)", "tokens_per_second"),
 )
@@ -196,6 +198,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
     axes.set_facecolor("none")
     axes.grid(True, color=INK, alpha=0.22, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -204,8 +211,48 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
         spine.set_color(INK)
         spine.set_alpha(0.5)
         spine.set_visible(side in ("left", "bottom"))
-    return figure, axes
 
 
 def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=_DPI, transparent=True)
+
+
+# --------------------------------------------------------------------------------------- stacked bars
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One horizontal bar made of parts."""
+
+    label: str  # what is measured, with its unit
+    parts: Mapping[str, float]  # name to value, from the left
+    limit: float = 0.0  # drawn as a line across; 0 draws none
+    limit_label: str = ""  # what stands beside the line
+
+
+def draw_bars(title: str, bars: Sequence[Bar], path: Path) -> None:
+    """Bars one below the other, each with a scale and a legend of its own, to `path`."""
+    figure = Figure(figsize=(7.2, 1.5 * len(bars) + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=11, fontweight="bold", family=_FAMILY)
+    for row, bar in enumerate(bars):
+        axes = figure.add_subplot(len(bars), 1, row + 1)
+        _style(axes)
+        axes.spines["left"].set_visible(False)
+        left = 0.0
+        for color, (name, value) in zip((*COLORS.values(), INK), bar.parts.items(), strict=False):
+            axes.barh([0], [value], left=left, height=0.6, color=color, label=f"{name} {value:,.3g}")
+            left += value
+        if bar.limit:
+            axes.axvline(bar.limit, color=INK, linewidth=1.6, linestyle=(0, (5, 3)))
+            axes.text(
+                bar.limit, 0.5, f"{bar.limit_label} {bar.limit:,.3g} ", ha="right", va="top", color=INK, fontsize=8
+            )
+        axes.set_xlim(0, 1.06 * max(left, bar.limit) or 1.0)
+        axes.set_ylim(-0.5, 0.5)
+        axes.set_yticks([])
+        axes.set_title(bar.label, loc="left", color=INK, fontsize=9, family=_FAMILY)
+        axes.legend(frameon=False, labelcolor=INK, prop={"family": _FAMILY, "size": 8}, loc="lower right",
+                    bbox_to_anchor=(1.0, 0.99), ncols=len(bar.parts), handlelength=0.9, columnspacing=1.0,
+                    borderaxespad=0.0)  # fmt: skip
+    _save(figure, path)

@@ -1,7 +1,7 @@
 """One table of the test scores of several workdirs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from albert_jax.errors import AlbertError
 from albert_jax.summary import print_table
 
 
-def compare(workdirs: Sequence[str | Path], split: str = "test") -> list[tuple[str, str, Any, Any, Any, int]]:
-    """Prints median, least and greatest of every score over the runs that share an experiment's name, beside its
-    baseline; returns the rows (experiment, score, median, least, greatest, runs, baseline).
+def compare(workdirs: Sequence[str | Path], split: str = "test") -> list[tuple[str, str, Any, Any, Any, int, Any, Any]]:
+    """Prints median, least and greatest of every score over the runs that share an experiment's name, how many of them
+    are degenerate (every prediction the same) and the baseline; returns the rows (experiment, score, median, least,
+    greatest, runs, degenerate, baseline).
 
     Raises AlbertError for a workdir that has not been evaluated on `split`.
     """
@@ -26,13 +27,16 @@ def compare(workdirs: Sequence[str | Path], split: str = "test") -> list[tuple[s
         groups.setdefault(record["experiment"], []).append(record)
     rows: list[Any] = []
     for name, records in groups.items():
+        known = [record["degenerate"] for record in records if record.get("degenerate") is not None]
+        degenerate = sum(known) if known else None
         for score in records[0]["scores"]:
-            values = [record["scores"][score] for record in records]
+            values = [record["scores"][score] for record in records if record["scores"][score] is not None]
+            middle = (float(np.median(values)), min(values), max(values)) if values else (None, None, None)
             baseline = _baseline(score, records[0]["baselines"])
-            rows.append((name, score, float(np.median(values)), min(values), max(values), len(values), baseline))
+            rows.append((name, score, *middle, len(records), degenerate, baseline))
     print_table(
         f"{split} split, median over the runs of an experiment",
-        ("experiment", "score", "median", "least", "greatest", "runs", "baseline"),
+        ("experiment", "score", "median", "least", "greatest", "runs", "degenerate", "baseline"),
         rows,
     )
     return rows
@@ -48,13 +52,28 @@ def _baseline(score: str, known: dict[str, float]) -> float | None:
     return 0.5 if score == "order_accuracy" else known.get(names.get(score, ""))
 
 
-def print_evaluation(title: str, scores: dict[str, float], report: dict[str, Any]) -> None:
-    """Prints the scores and, for classes, precision, recall, F1 and support as scikit-learn reports them."""
-    print_table(title, ("score", "value"), list(scores.items()))
-    rows = [
-        (name, row["precision"], row["recall"], row["f1-score"], int(row["support"]))
-        for name, row in report.items()
-        if isinstance(row, dict)
-    ]
-    if rows:
-        print_table("", ("class", "precision", "recall", "f1-score", "support"), rows)
+def print_evaluation(title: str, evaluation: Any) -> None:
+    """Prints an `Evaluation`: scores; precision, recall, F1 and support of each class and averaged as scikit-learn
+    reports them, of each entity type as seqeval does; what it notes."""
+    print_table(title, ("score", "value"), list(evaluation.scores.items()))
+    for name, report in (
+        ("class" if not evaluation.entities else "tag", evaluation.report),
+        ("entity", evaluation.entities),
+    ):
+        if report:
+            print_table("", (name, "precision", "recall", "f1-score", "support"), report_rows(report))
+    for note in evaluation.notes:
+        print(note)
+
+
+def report_rows(report: Mapping[str, Any]) -> list[tuple[str, float, float, float, int]]:
+    """The rows of a table of scikit-learn's or seqeval's report. Where every example has one class, scikit-learn has
+    "accuracy" in the place of "micro avg": they are the same number."""
+    total = int(report["weighted avg"]["support"])
+    rows = []
+    for name, row in report.items():
+        if isinstance(row, Mapping):
+            rows.append((name, row["precision"], row["recall"], row["f1-score"], int(row["support"])))
+        else:
+            rows.append(("micro avg (= accuracy)", row, row, row, total))
+    return rows

@@ -157,10 +157,15 @@ _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("mlm_accuracy", "MLM", lambda value: f"{value:.1%}"),
     ("order_accuracy", "order", lambda value: f"{value:.1%}"),
     ("accuracy", "accuracy", lambda value: f"{value:.1%}"),
+    ("f1", "entity F1", lambda value: f"{value:.3f}"),
+    ("f1_micro", "micro F1", lambda value: f"{value:.3f}"),
     ("f1_macro", "macro F1", lambda value: f"{value:.3f}"),
+    ("pearson", "Pearson", lambda value: f"{value:.3f}"),
     ("learning_rate", "rate", lambda value: f"{value:.2e}"),
     ("tokens_per_second", "", lambda value: f"{format_count(value)} tokens/s"),
-    ("peak_share", "", lambda value: f"{value:.0%} of peak"),
+    ("model_flops_per_second", "", lambda value: f"{format_count(value)}FLOP/s"),
+    ("peak_share", "MFU", lambda value: f"{value:.0%}"),
+    ("data_wait_share", "data wait", lambda value: f"{value:.0%}"),
 )
 
 
@@ -170,7 +175,7 @@ def _parts(scalars: Mapping[str, float]) -> list[str]:
 
 def format_count(value: float) -> str:
     """830, 15.2k, 3.1M: three figures at most, for reading at a glance."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             scaled = value / limit
             return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"

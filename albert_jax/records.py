@@ -125,6 +125,17 @@ def write_baselines(workdir: str | Path, baselines: Mapping[str, float]) -> None
     write_atomically(Path(workdir) / BASELINES, json.dumps(values) + "\n")
 
 
+def read_baselines(workdir: str | Path) -> dict[str, float]:
+    """What `write_baselines` stored; nothing where it is absent. Raises AlbertError when the file is damaged."""
+    path = Path(workdir) / BASELINES
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise AlbertError(f"{path} is damaged ({error}); run train again, which writes it") from error
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Puts `text` at `path` whole or not at all."""
     beside = path.with_name(path.name + ".new")

@@ -93,7 +93,10 @@ def _headline(
         ("mlm_accuracy", "MLM accuracy", "unigram_accuracy", "unigram"),
         ("order_accuracy", "order accuracy", "order_chance", "chance"),
         ("accuracy", "accuracy", "majority_accuracy", "majority class"),
+        ("f1", "entity F1", "", ""),
+        ("f1_micro", "micro F1", "", ""),
         ("f1_macro", "macro F1", "", ""),
+        ("pearson", "Pearson", "", ""),
         ("loss", "loss", "", ""),
     )
     for name, label, baseline, against in rows:
@@ -111,8 +114,14 @@ def _headline(
     speeds = [record["tokens_per_second"] for record in train if _is_finite(record.get("tokens_per_second"))]
     if speeds:
         shares = [record["peak_share"] for record in train if _is_finite(record.get("peak_share"))]
-        detail = f"median; {np.median(shares):.0%} of the matmul peak" if shares else "median"
+        rates = [r["model_flops_per_second"] for r in train if _is_finite(r.get("model_flops_per_second"))]
+        detail = f"median; {format_count(float(np.median(rates)))}FLOP/s of the model" if rates else "median"
         tiles.append((format_count(float(np.median(speeds))), "tokens/s", detail))
+        mfu = f"{np.median(shares):.0%}" if shares else "unknown device"
+        tiles.append((mfu, "MFU", "median share of the matmul peak"))
+        waits = [record["data_wait_share"] for record in train if _is_finite(record.get("data_wait_share"))]
+        if waits:
+            tiles.append((f"{np.median(waits):.1%}", "data wait", f"median share of a step; at most {max(waits):.0%}"))
     return (
         "<div class=tiles>"
         + "".join(
@@ -151,13 +160,16 @@ def _evaluation(path: Path, evaluation: Mapping[str, Any], picture: Path | None)
         body.append(_classification(report))
     elif _has_confusion(evaluation):
         body.append(_classification(report_of(evaluation["labels"], np.asarray(evaluation["confusion"]))))
+    if entities := evaluation.get("entities"):
+        body.append(_classification(entities, "entity"))
+    body += [f"<p class=note>{html.escape(note)}</p>" for note in evaluation.get("notes", ())]
     if picture:
         body.append(image("Confusion matrix", picture, "wide"))
     return section(f"Evaluation on {split}{step}", "".join(body))
 
 
-def _classification(report: Mapping[str, Any]) -> str:
-    """The table of scikit-learn's `classification_report(output_dict=True)`. Where every example has one
+def _classification(report: Mapping[str, Any], rows_are: str = "class") -> str:
+    """The table of scikit-learn's (or seqeval's) `classification_report(output_dict=True)`. Where every example has one
     label that dict has "accuracy" in the place of "micro avg": they are the same number."""
     classes = [name for name in report if name not in _AVERAGES]
     total = next((row["support"] for name in ("weighted avg", "macro avg") if (row := report.get(name))), None)
@@ -169,7 +181,7 @@ def _classification(report: Mapping[str, Any]) -> str:
             row["support"] = total
         support = "" if row.get("support") is None else f"{int(row['support']):,}"
         rows.append((name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1-score")), support))
-    return table(("class", "precision", "recall", "F1", "support"), rows, rule_before=len(classes))
+    return table((rows_are, "precision", "recall", "F1", "support"), rows, rule_before=len(classes))
 
 
 def report_of(labels: Sequence[str], confusion: np.ndarray) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import jax
+
 from albert_jax.compare import compare
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import evaluate
@@ -23,7 +25,9 @@ def seeds(experiment: Experiment, workdir: str | Path, n: int, split: str = "tes
         place = Path(workdir) / f"seed-{seed}"
         train(dataclasses.replace(experiment, seed=seed), place)
         evaluate(place, split)
-        write_report(place)  # again: now with the scores
+        if jax.process_index() == 0:
+            write_report(place)  # again: now with the scores
         workdirs.append(place)
-    compare(workdirs, split)
+    if jax.process_index() == 0:
+        compare(workdirs, split)
     return workdirs

@@ -20,7 +20,7 @@ def experiment() -> Experiment:
     return Experiment(
         name="demo_classify",
         model=albert("mini", vocab_size=0, scan=False),
-        task=Classification(data="runs/demo/corpus", max_length=64, examples=400),
+        task=Classification(data="runs/demo/corpus", max_length=64, examples=400, eval_examples=600),
         optim=AdamW(peak_lr=5e-4, schedule=Schedule(warmup_steps=20)),
         steps=200,
         eval_batch_size=128,

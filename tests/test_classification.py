@@ -47,7 +47,7 @@ def fine_tune(data, **changes) -> Experiment:
         batch_size=16,
         from_scratch=True,
         eval_every=0,
-        mesh=MeshConfig({"data": 1}),
+        mesh=MeshConfig(devices=1),
         checkpoint=CheckpointConfig(every=20),
         telemetry=TelemetryConfig(log_every=10, tensorboard=False),
     )

@@ -25,6 +25,7 @@ class AdamW:
       bias_correction: correct the moments for their start at 0; the original's fine-tuning code does not
       clip_norm: global norm that gradients are clipped to; 0 switches clipping off
       rates: multipliers by parameter path, pattern (regular expression) to factor; 0 freezes
+      layer_decay: rates that fall with depth; only 1, for all layers are one block here
     """
 
     peak_lr: float = 2e-5
@@ -36,6 +37,10 @@ class AdamW:
     bias_correction: bool = True
     clip_norm: float = 1.0
     rates: JsonRates = field(default_factory=dict)
+    layer_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        links.check_layer_decay(self.layer_decay)
 
     def build(self, total_steps: int, params: Any) -> optax.GradientTransformation:
         """The chain; `params` (arrays or shapes) tells which paths there are."""

@@ -27,6 +27,7 @@ class Lamb:
       weight_decay: times the parameter, added to the update before the trust ratio
       clip_norm: global norm that gradients are clipped to; 0 switches clipping off
       rates: multipliers by parameter path, pattern (regular expression) to factor; 0 freezes
+      layer_decay: rates that fall with depth; only 1, for all layers are one block here
     """
 
     peak_lr: float = 1.76e-3
@@ -37,6 +38,10 @@ class Lamb:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     rates: JsonRates = field(default_factory=dict)
+    layer_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        links.check_layer_decay(self.layer_decay)
 
     def build(self, total_steps: int, params: Any) -> optax.GradientTransformation:
         """The chain; `params` (arrays or shapes) tells which paths there are."""

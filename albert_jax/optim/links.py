@@ -11,6 +11,16 @@ import optax
 from albert_jax.errors import AlbertError
 
 
+def check_layer_decay(factor: float) -> None:
+    """Raises AlbertError for rates that fall with depth, which other encoders are fine-tuned with."""
+    if factor != 1.0:
+        raise AlbertError(
+            f"optim.layer_decay is {factor:g}, but ALBERT applies one shared block at every depth, so no layer has a "
+            "rate of its own; scale by parameter path instead, such as "
+            '--optim.rates \'{"albert/embeddings": 0.5, "albert/encoder": 0.8}\''
+        )
+
+
 def paths(params: Any) -> Any:
     """A tree like `params` whose leaves are their own paths, "albert/encoder/group_0/..."."""
     return jax.tree_util.tree_map_with_path(

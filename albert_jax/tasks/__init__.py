@@ -2,3 +2,4 @@
 
 from albert_jax.tasks.classification import Classification as Classification
 from albert_jax.tasks.pretrain import Pretrain as Pretrain
+from albert_jax.tasks.tagging import Tagging as Tagging

@@ -1,0 +1,35 @@
+"""What tasks on a user's own files share: which field names a split's files, and where the vocabulary is from."""
+
+from typing import Any
+
+from albert_jax.data.tokenizers import AnyTokenizer, load
+from albert_jax.errors import AlbertError
+
+FIELDS = {"train": "train", "validation": "dev", "test": "test"}  # split -> field of the task
+
+
+def places(task: Any, split: str) -> tuple[str, ...]:
+    """The files (or tfds:NAME) of a split. Raises AlbertError where the task names none."""
+    field = FIELDS[split]
+    found = getattr(task, field)
+    if not found:
+        use = {"validation": "; the best checkpoint is chosen by them", "test": " to train, or --data FILE to evaluate"}
+        raise AlbertError(f"there are no {split} examples: give --task.{field} FILE{use.get(split, '')}")
+    return found
+
+
+def open_tokenizer(task: Any) -> tuple[AnyTokenizer, str]:
+    """The vocabulary of a task and where it is from: `task.vocab`, or that of the prepared directory `task.data`.
+
+    Raises AlbertError where the task names neither, or both a prepared directory and files.
+    """
+    if task.data and task.train:
+        raise AlbertError("task.data and task.train are both given; set the one that is not meant to nothing")
+    if not (task.data or task.train):
+        raise AlbertError("there are no training examples: give --task.train FILE --task.dev FILE")
+    source = task.vocab or (f"{task.data}/vocab" if task.data else "")
+    if not source:
+        raise AlbertError(
+            "labelled files come without a vocabulary: give --init WORKDIR of a pretrained model, or --task.vocab DIR"
+        )
+    return load(source), source

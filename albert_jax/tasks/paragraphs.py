@@ -1,0 +1,92 @@
+"""Labelled examples of a pydocs corpus, which needs no download: paragraphs by package, and code mentions in them."""
+
+import re
+from collections.abc import Hashable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from albert_jax.data.conll import OUTSIDE, Sentence
+from albert_jax.data.labelled import Labelled
+from albert_jax.data.pydocs import blank_names, load_names, load_paragraphs
+from albert_jax.errors import AlbertError
+
+T = TypeVar("T")
+CODE = "CODE"  # type of a code mention
+
+
+def deal(items: Sequence[T], classes: Sequence[Hashable], known: Sequence[Hashable], count: int, seed: int) -> list[T]:
+    """`count` items, equally many of each known class while there are any, drawn by the seed; 0: all there are.
+
+    `classes` has the class of each item.
+    """
+    order = np.random.default_rng(seed).permutation(len(items)).tolist()
+    groups = {label: [i for i in order if classes[i] == label] for label in known}
+    longest = max(map(len, groups.values()), default=0)
+    dealt = [group[turn] for turn in range(longest) for group in groups.values() if turn < len(group)]
+    return [items[i] for i in dealt[: count or None]]
+
+
+def packages(data: str, min_paragraphs: int, max_classes: int) -> tuple[str, ...]:
+    """The packages that are classes: those with most training paragraphs. Raises AlbertError for fewer than two."""
+    names, counts = np.unique([p.package for p in load_paragraphs(data, "train")], return_counts=True)
+    ranked = sorted(zip(-counts, names, strict=True))
+    found = [str(name) for count, name in ranked if -count >= min_paragraphs][:max_classes]
+    if len(found) < 2:
+        raise AlbertError(
+            f"{data} has {len(found)} packages with at least {min_paragraphs} training paragraphs; "
+            "two classes are needed: lower task.min_paragraphs or prepare more packages"
+        )
+    return tuple(sorted(found))
+
+
+def by_package(
+    data: str, split: str, labels: Sequence[str], count: int, seed: int
+) -> tuple[list[Labelled], list[dict[str, Any]]]:
+    """Paragraphs whose package is a label, the labels' names blanked in the text; and what to show of each.
+
+    Raises AlbertError when the split has none.
+    """
+    paragraphs = load_paragraphs(data, split)
+    paragraphs = deal(paragraphs, [p.package for p in paragraphs], labels, count, seed)
+    if not paragraphs:
+        raise AlbertError(f"{data} has no {split} paragraph of the classes {', '.join(labels)}")
+    known = load_names(data)
+    names = sorted({name for label in labels for name in known[label]})
+    records = [Labelled((blank_names(p.text, names),), p.package, p.module) for p in paragraphs]
+    return records, [{"module": p.module, "text": p.text} for p in paragraphs]
+
+
+def mentions(data: str, split: str, count: int, seed: int) -> list[Sentence]:
+    """`count` paragraphs with at least one code mention, as words tagged B-CODE, I-CODE and O; 0: all there are.
+
+    A word is a run of letters, digits and underscores, or one other character; it is of a mention when they overlap.
+
+    Raises AlbertError when the split has none.
+    """
+    paragraphs = [p for p in load_paragraphs(data, split) if p.mentions]
+    if not paragraphs:
+        raise AlbertError(f"{data} has no {split} paragraph with a code mention; prepare more packages")
+    paragraphs = deal(paragraphs, [CODE] * len(paragraphs), [CODE], count, seed)
+    return [Sentence(*tagged(p.text, p.mentions), p.module) for p in paragraphs]
+
+
+def tagged(text: str, marked: Sequence[tuple[int, int]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words and tags of a text with [start, end) spans marked.
+
+    >>> tagged("See np.sum.", [(4, 10)])
+    (('See', 'np', '.', 'sum', '.'), ('O', 'B-CODE', 'I-CODE', 'I-CODE', 'O'))
+    """
+    words: list[str] = []
+    tags: list[str] = []
+    waiting = list(marked)
+    begun = False
+    for match in re.finditer(r"\w+|[^\w\s]", text):
+        while waiting and waiting[0][1] <= match.start():
+            waiting.pop(0)
+            begun = False
+        inside = bool(waiting) and waiting[0][0] < match.end()
+        words.append(match[0])
+        tags.append(f"{'I' if begun else 'B'}-{CODE}" if inside else OUTSIDE)
+        begun = inside
+    return tuple(words), tuple(tags)
