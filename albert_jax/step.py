@@ -101,18 +101,23 @@ def _specs(tree: Any, specs: dict[str, P]) -> Any:
 
 
 def make_gradients(
-    task: OpenTask, layout: Layout, *, micro_batches: int = 1, seed: int = 0
+    task: OpenTask, layout: Layout, *, micro_batches: int = 1, seed: int = 0, replica_clip: float = 0.0
 ) -> Callable[[Params, jax.Array, Batch], tuple[Params, Metrics]]:
     """A function (params, step, batch) -> (gradient of the loss, losses and scores), both of the global batch.
 
     Every sum is divided once, by the weight of the whole global batch, known before the forward pass; so neither the
     number of micro-batches nor of devices changes the loss. Dropout depends on (seed, step, row of the global batch).
+
+    `replica_clip` > 0 is the original's rule on TPUs (`optimization.py` under CrossShardOptimizer): each device takes
+    the gradient of the mean loss of its own rows, clips it to that norm, and the sum of all is the gradient. It grows
+    with the number of devices, which LAMB forgives; the losses told are still those of the global batch.
     """
     graph, random = definition(task), drops(task.config)
 
     def local(params: Params, step: jax.Array, batch: Batch) -> tuple[Params, Metrics]:
         count = next(iter(batch.values())).shape[0]
         keys = dropout_keys(seed, step, jax.lax.axis_index(ROWS) * count, count) if random else None
+        own = {name: jnp.maximum(weight, 1.0) for name, weight in task.weights(batch).items()}
         weights = jax.lax.psum(task.weights(batch), ROWS)
         weights = {name: jnp.maximum(weight, 1.0) for name, weight in weights.items()}
         params = _gather(params, layout)
@@ -121,6 +126,8 @@ def make_gradients(
             with placing(layout.activations):
                 sums, _ = task.sums(bind(graph, params), batch, keys)
             metrics = {name: total / weights[weight] for name, (total, weight) in sums.items()}
+            if replica_clip:
+                return sum(sums[name][0] / own[sums[name][1]] for name in task.losses), metrics  # type: ignore
             return sum(metrics[name] for name in task.losses), metrics  # type: ignore[return-value]
 
         gradient = jax.grad(loss, has_aux=True)
@@ -135,6 +142,9 @@ def make_gradients(
             )
             add = lambda carry, piece: (jax.tree.map(jnp.add, carry, gradient(params, *piece)), None)  # noqa: E731
             (grads, metrics), _ = jax.lax.scan(add, zeros, pieces)
+        if replica_clip:
+            shrink = jnp.minimum(1.0, replica_clip / optax.tree.norm(grads))
+            grads = jax.tree.map(lambda grad: grad * shrink, grads)
         return _reduce(grads, layout), jax.lax.psum(metrics, ROWS)
 
     def gradients(params: Params, step: jax.Array, batch: Batch) -> tuple[Params, Metrics]:
@@ -157,12 +167,14 @@ def make_train_step(
     *,
     micro_batches: int = 1,
     seed: int = 0,
+    replica_clip: float = 0.0,
 ) -> Any:
-    """A jitted (state, batch) -> (state, metrics); the old state's memory is given away.
+    """A jitted (state, batch) -> (state, metrics); the old state's memory is given away. `replica_clip` as in
+    `make_gradients`.
 
     A gradient that is not finite changes neither parameters nor moments: the step counts in `state.skipped`.
     """
-    gradients = make_gradients(task, layout, micro_batches=micro_batches, seed=seed)
+    gradients = make_gradients(task, layout, micro_batches=micro_batches, seed=seed, replica_clip=replica_clip)
 
     def divided(path: str, x: jax.Array) -> jax.Array:
         return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, layout.divided[path]))

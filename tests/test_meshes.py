@@ -4,7 +4,9 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -14,8 +16,10 @@ from albert_jax.cli import parse
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
+from albert_jax.optim import Lamb
 from albert_jax.sharding import AXES, MeshConfig, preset
 from albert_jax.state import abstract_params, abstract_state, create, lay_out, logical_axes
+from albert_jax.step import make_gradients
 from albert_jax.tasks.pretrain import PretrainObjective
 from benchmarks import mesh_equality
 from benchmarks.mesh_equality import CASES, LENGTH, MODEL, OPTIM, PREDICTIONS, STEPS, on
@@ -49,6 +53,29 @@ def test_fresh_parameters_do_not_depend_on_the_mesh(mesh):
     # The last bit of a product may differ where the compiler forms it otherwise.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=0), many, one)
     assert np.std(one["albert"]["pooler"]["kernel"]) > 0.01
+
+
+def test_the_originals_clipping_clips_every_device_and_adds_up():
+    """Against the gradient of each device's rows alone."""
+    layout, one = lay_out(TASK, on(data=2, fsdp=2, tensor=2)), lay_out(TASK, MeshConfig(devices=1))
+    config = dataclasses.replace(MODEL, hidden_dropout=0.0, attention_dropout=0.0)
+    task = PretrainObjective(config, LENGTH, PREDICTIONS)
+    params = create(task, OPTIM.build(STEPS, abstract_params(task)), 3, one).params
+    batch, step = mesh_equality.batch(), jnp.int32(0)
+    alone = jax.jit(make_gradients(task, one))
+    want, norms = None, []
+    for rows in np.split(np.arange(16), 4):
+        grads, _ = alone(params, step, {name: array[rows] for name, array in batch.items()})
+        norms.append(float(optax.tree.norm(grads)))
+        clipped = jax.tree.map(lambda grad, norm=norms[-1]: np.asarray(grad) * min(1.0, 3.0 / norm), grads)
+        want = clipped if want is None else jax.tree.map(np.add, want, clipped)
+    assert min(norms) < 3.0 < max(norms)  # some are clipped, some are not
+    placed = jax.device_put(params, jax.tree.map(lambda _: layout.replicated, params))
+    got, metrics = jax.jit(make_gradients(task, layout, replica_clip=3.0))(placed, step, layout.to_devices(batch))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), jax.device_get(got), want)
+    _, whole = alone(params, step, batch)
+    np.testing.assert_allclose(metrics["mlm_loss"], whole["mlm_loss"], rtol=1e-5)
+    assert Lamb(clip_rule="replica").build(5, abstract_params(task)).init(params)["clip"] == optax.EmptyState()
 
 
 # ---- checkpoints

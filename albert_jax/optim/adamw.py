@@ -7,7 +7,7 @@ import optax
 
 from albert_jax.cli import JsonRates
 from albert_jax.optim import links
-from albert_jax.optim.lamb import clip, tail
+from albert_jax.optim.lamb import ClipRule, clip, tail
 from albert_jax.optim.schedule import Schedule
 
 
@@ -23,7 +23,9 @@ class AdamW:
       eps: added to the root of the second moment
       weight_decay: times the parameter, added to the update
       bias_correction: correct the moments for their start at 0; the original's fine-tuning code does not
-      clip_norm: global norm that gradients are clipped to; 0 switches clipping off
+      clip_norm: norm that gradients are clipped to; 0 switches clipping off
+      clip_rule: "global" clips the gradient of the whole batch; "replica" clips each device's gradient of its own rows'
+        mean loss and then adds them up, as the original does on TPUs (nothing divides by their number)
       rates: multipliers by parameter path, pattern (regular expression) to factor; 0 freezes
       layer_decay: rates that fall with depth; only 1, for all layers are one block here
     """
@@ -36,6 +38,7 @@ class AdamW:
     weight_decay: float = 0.01
     bias_correction: bool = True
     clip_norm: float = 1.0
+    clip_rule: ClipRule = "global"
     rates: JsonRates = field(default_factory=dict)
     layer_decay: float = 1.0
 
@@ -49,7 +52,7 @@ class AdamW:
         else:
             moments = links.scale_by_uncorrected_moments(self.b1, self.b2, self.eps)
         return optax.named_chain(
-            ("clip", clip(self.clip_norm)),
+            ("clip", clip(self.clip_norm, self.clip_rule)),
             ("moments", moments),
             ("decay", optax.add_decayed_weights(self.weight_decay, mask=links.adapts)),
             *tail(self.rates, self.schedule.build(self.peak_lr, total_steps), params),

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import optax
 
 from albert_jax.cli import JsonRates
 from albert_jax.optim import links
 from albert_jax.optim.schedule import Schedule
+
+ClipRule = Literal["global", "replica"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Lamb:
       b2: decay of the running mean of squared gradients
       eps: added to the root of the second moment
       weight_decay: times the parameter, added to the update before the trust ratio
-      clip_norm: global norm that gradients are clipped to; 0 switches clipping off
+      clip_norm: norm that gradients are clipped to; 0 switches clipping off
+      clip_rule: "global" clips the gradient of the whole batch; "replica" clips each device's gradient of its own rows'
+        mean loss and then adds them up, as the original does on TPUs (nothing divides by their number)
       rates: multipliers by parameter path, pattern (regular expression) to factor; 0 freezes
       layer_decay: rates that fall with depth; only 1, for all layers are one block here
     """
@@ -37,6 +41,7 @@ class Lamb:
     eps: float = 1e-6
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    clip_rule: ClipRule = "global"
     rates: JsonRates = field(default_factory=dict)
     layer_decay: float = 1.0
 
@@ -46,7 +51,7 @@ class Lamb:
     def build(self, total_steps: int, params: Any) -> optax.GradientTransformation:
         """The chain; `params` (arrays or shapes) tells which paths there are."""
         return optax.named_chain(
-            ("clip", clip(self.clip_norm)),
+            ("clip", clip(self.clip_norm, self.clip_rule)),
             ("moments", links.scale_by_uncorrected_moments(self.b1, self.b2, self.eps)),
             ("decay", optax.add_decayed_weights(self.weight_decay, mask=links.adapts)),
             ("trust", links.scale_by_trust_ratio()),
@@ -54,8 +59,9 @@ class Lamb:
         )
 
 
-def clip(norm: float) -> optax.GradientTransformation:
-    return optax.clip_by_global_norm(norm) if norm else optax.identity()
+def clip(norm: float, rule: ClipRule) -> optax.GradientTransformation:
+    """Clipping of the whole gradient; that of every replica is the step's work."""
+    return optax.clip_by_global_norm(norm) if norm and rule == "global" else optax.identity()
 
 
 def tail(rates: Mapping[str, float], schedule: optax.Schedule, params: Any) -> tuple:
