@@ -5,7 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,21 @@ def prepare(args: Sequence[str]) -> int:
     return prepare.main(list(args))
 
 
-def _experiment(verb: str, args: Sequence[str], options: dict[str, dict[str, Any]]) -> tuple[Any, argparse.Namespace]:
-    """The experiment that --config or a workdir names with the command line's changes, and the verb's own options."""
+def _experiment(
+    verb: str, args: Sequence[str], options: dict[str, dict[str, Any]], writes: bool = True
+) -> tuple[Any, argparse.Namespace]:
+    """The experiment that --config or a workdir names with the command line's changes, and the verb's own options.
+    A verb that `writes` needs a workdir."""
     from albert_jax import experiment as experiments
+    from albert_jax import mirror
     from albert_jax.cli import parse
 
     first = argparse.ArgumentParser(
         prog=f"albert_jax {verb}",
         add_help=False,
         allow_abbrev=False,
-        usage=f"albert_jax {verb} --config configs/NAME.py --workdir DIR [--any.field.path VALUE ...]",
-        description="Give --workdir alone to continue a run. A finished one says that it is done.",
+        usage=f"albert_jax {verb} --config configs/NAME.py {'--workdir DIR ' * writes}[--any.field.path VALUE ...]",
+        description="Give --workdir alone to continue a run. A finished one says that it is done." if writes else None,
     )
     first.add_argument("--config", help="file whose experiment() is run")
     first.add_argument("--workdir", help="directory for checkpoints, metrics and the report; continued if it has some")
@@ -43,26 +47,48 @@ def _experiment(verb: str, args: Sequence[str], options: dict[str, dict[str, Any
     if helping:
         first.print_help()
         print("\nEvery field of the experiment, with the config's value as default:\n")
-    elif not known.workdir:
-        raise AlbertError(f"{verb} needs --workdir DIR; see albert_jax {verb} --help")
+    elif not known.workdir and (writes or not known.config):
+        needed = "--workdir DIR" if writes else "--config configs/NAME.py"
+        raise AlbertError(f"{verb} needs {needed}; see albert_jax {verb} --help")
     if known.config:
         default = experiments.load_config(known.config)
     elif helping and not known.workdir:
         default = experiments.example()
-    elif not (Path(known.workdir) / experiments.FILE).exists():
+    elif not (mirror.local(known.workdir) / experiments.FILE).exists():
         raise AlbertError(f"{known.workdir} holds no run to continue; give --config configs/NAME.py to start one")
     else:
         default = experiments.read(known.workdir)
     return parse(experiments.Experiment, rest, prog=f"albert_jax {verb}", default=default), known
 
 
+_PROCESSES: dict[str, dict[str, Any]] = {
+    "--processes.coordinator": dict(default="", metavar="HOST:PORT", help="of process 0; TPUs, SLURM, MPI need none"),
+    "--processes.count": dict(type=int, default=0, help="processes of the run; 1 = alone, whatever the machine says"),
+    "--processes.index": dict(type=int, default=-1, help="number of this process, from 0"),
+    "--processes.timeout-s": dict(type=float, default=300.0, help="seconds until all must be there (default: 300)"),
+}
+
+
+def _joined(known: argparse.Namespace) -> Any:
+    """This process as one of a run of several, or alone, as the words of `_PROCESSES` and the machine say."""
+    from albert_jax.processes import ProcessConfig, joined
+
+    given = {name: value for name, value in vars(known).items() if name.startswith("processes.")}
+    return joined(ProcessConfig(**{name.removeprefix("processes."): value for name, value in given.items()}))
+
+
 def train(args: Sequence[str]) -> int:
     """pretrain or fine-tune: run a config in a workdir, or continue one"""
-    experiment, known = _experiment("train", args, {})
+    told = "tell what would run and where every parameter would live, and write nothing"
+    experiment, known = _experiment("train", args, _PROCESSES | {"--dry-run": dict(action="store_true", help=told)})
     _set_up_jax()
-    from albert_jax.train import train
+    from albert_jax.train import dry_run, train
 
-    train(experiment, known.workdir)
+    with _joined(known) as first:
+        if not known.dry_run:
+            train(experiment, known.workdir)
+        elif first:
+            dry_run(experiment, known.workdir)
     return 0
 
 
@@ -72,27 +98,64 @@ def seeds(args: Sequence[str]) -> int:
         "--n": dict(type=int, default=3, help="seeds to run (default: 3)"),
         "--split": dict(default="test", help="split to score: train, validation or test (default: test)"),
     }
-    experiment, known = _experiment("seeds", args, options)
+    experiment, known = _experiment("seeds", args, options | _PROCESSES)
     _set_up_jax()
     from albert_jax.seeds import seeds
 
-    seeds(experiment, known.workdir, known.n, known.split)
+    with _joined(known):
+        seeds(experiment, known.workdir, known.n, known.split)
     return 0
 
 
-@dataclass(frozen=True)
-class EvaluateArgs:
-    """Score a workdir's checkpoint on a split; writes evaluation-SPLIT.json and predictions-SPLIT.jsonl there."""
+def search(args: Sequence[str]) -> int:
+    """try values of a config's fields and keep what scores best (needs Optuna)"""
+    options: dict[str, dict[str, Any]] = {
+        "--space": dict(help='fields and values: "optim.peak_lr=log(1e-5,1e-4) batch_size=[16,32] steps=int(100,500)"'),
+        "--trials": dict(type=int, default=20, help="trials in all; the same command goes on to them (default: 20)"),
+    }
+    experiment, known = _experiment("search", args, options)
+    if not known.space:
+        raise AlbertError('search needs --space "FIELD=log(LOW,HIGH) ..."; see albert_jax search --help')
+    _set_up_jax()
+    from albert_jax.search import search
 
-    workdir: str  # directory of a train run
-    split: str = "test"  # train, validation or test
-    checkpoint: str = "best"  # best, latest or a step
-    data: str = ""  # prepared directory, should it have moved since the run
+    search(experiment, known.workdir, known.space, known.trials)
+    return 0
+
+
+def plan(args: Sequence[str]) -> int:
+    """whether a training step fits on a TPU slice that is not here, and how fast it can be"""
+    options: dict[str, dict[str, Any]] = {
+        "--topology": dict(default="", help="slice to compile for, such as v5e-256 (default: the devices here)"),
+        "--slices": dict(type=int, default=1, help="slices of it, joined by the data-centre network (default: 1)"),
+        "--search": dict(action="store_true", help="try remat x micro-batches x mesh; the best that fit as a table"),
+        "--search-limit": dict(type=int, default=24, help="compilations that the search may take (default: 24)"),
+        "--params": dict(action="store_true", help="a line for each parameter: shape, spec, bytes a device"),
+        "--json": dict(help="file for the plan; programs that it already holds are not compiled again"),
+        "--png": dict(help="file for a picture: memory and time as bars"),
+        "--hlo": dict(help="file for the compiled program's text"),
+    }
+    experiment, known = _experiment("plan", args, options, writes=False)
+    from albert_jax.plan_report import main
+
+    return main(experiment, known)
 
 
 def evaluate(args: Sequence[str]) -> int:
     """score a checkpoint on a held-out split"""
+    from albert_jax import mirror
     from albert_jax.cli import parse
+    from albert_jax.processes import ProcessConfig, joined
+
+    @dataclass(frozen=True)
+    class EvaluateArgs:
+        """Score a workdir's checkpoint on a split; writes evaluation-SPLIT.json and predictions-SPLIT.jsonl there."""
+
+        workdir: str  # directory of a train run
+        split: str = "test"  # train, validation or test
+        checkpoint: str = "best"  # best, latest or a step
+        data: str = ""  # prepared directory, should it have moved since the run, or a labelled file for the split
+        processes: ProcessConfig = field(default_factory=ProcessConfig)
 
     asked = parse(EvaluateArgs, args, prog="albert_jax evaluate")
     _set_up_jax()
@@ -100,9 +163,41 @@ def evaluate(args: Sequence[str]) -> int:
     from albert_jax.evaluate import evaluate
     from albert_jax.report import write_report
 
-    evaluation = evaluate(asked.workdir, asked.split, asked.checkpoint, asked.data)
-    print_evaluation(f"{asked.workdir}, {asked.split} split", evaluation.scores, evaluation.report)
-    print(f"report: {write_report(asked.workdir)}")
+    with joined(asked.processes) as first:
+        workdir = mirror.local(asked.workdir)
+        evaluation = evaluate(workdir, asked.split, asked.checkpoint, asked.data)
+        if first:
+            print_evaluation(f"{asked.workdir}, {asked.split} split", evaluation)
+            print(f"report: {write_report(workdir)}")
+            mirror.store(workdir)
+    return 0
+
+
+def predict(args: Sequence[str]) -> int:
+    """labels, values or tagged spans for the texts of a file or a pipe, as JSON lines"""
+    from albert_jax.cli import parse
+
+    @dataclass(frozen=True)
+    class PredictArgs:
+        """Answer a text a line with a JSON record a line. A text may also be JSON ({"text": ...}, "text_b", "words");
+        of a task on pairs, two texts with a tab between them."""
+
+        workdir: str  # directory of a fine-tuning run
+        input: str = "-"  # file with a text a line; - for standard input
+        output: str = "-"  # file for the records; - for standard output
+        checkpoint: str = "best"  # best, latest or a step
+        batch_size: int = 64  # rows that are computed together
+
+    asked = parse(PredictArgs, args, prog="albert_jax predict")
+    _set_up_jax()
+    from albert_jax.predict_files import predict_lines
+
+    tally = predict_lines(asked.workdir, asked.input, asked.output, asked.checkpoint, asked.batch_size)
+    if tally.errors:
+        raise AlbertError(
+            f"{tally.errors:,} of {tally.texts:,} lines have no answer but an error in their record; "
+            f"the first: {tally.first_error}"
+        )
     return 0
 
 
@@ -139,8 +234,47 @@ def compare(args: Sequence[str]) -> int:
     return 0
 
 
+def convert(args: Sequence[str]) -> int:
+    """a checkpoint of Google's, Hugging Face's or ours into one of the others"""
+    from albert_jax.interop.convert import Growth
+    from albert_jax.interop.convert import convert as run
+
+    parser = argparse.ArgumentParser(prog="albert_jax convert", description=convert.__doc__)
+    sources = "archive, directory, prefix or TF-Hub module of Google's; Hugging Face directory or hub name; "
+    parser.add_argument("source", help=f"{sources}albert_jax directory or workdir")
+    parser.add_argument("destination", help="directory to make")
+    parser.add_argument("--to", choices=["albert_jax", "hf", "tf1"], default="albert_jax", help="(default: albert_jax)")
+    parser.add_argument("--max-positions", type=int, default=0, help="longer position table: its rows")
+    parser.add_argument("--add-pieces", default="", help="file with new pieces for the vocabulary, one a line")
+    parser.add_argument("--vocab-size", type=int, default=0, help="larger word table, of a source without vocabulary")
+    parser.add_argument("--seed", type=int, default=0, help="of the new rows (default: 0)")
+    asked = parser.parse_args(list(args))
+    growth = Growth(asked.max_positions, asked.vocab_size, asked.add_pieces, asked.seed)
+    run(asked.source, asked.destination, asked.to, growth)
+    return 0
+
+
+def heads(args: Sequence[str]) -> int:
+    """which number of attention heads a model was trained with, by its MLM accuracy on a text"""
+    from albert_jax.interop.heads import check_heads, head_table
+    from albert_jax.interop.load import open_source
+
+    parser = argparse.ArgumentParser(prog="albert_jax heads", description=heads.__doc__)
+    parser.add_argument("source", help="what convert takes; with an MLM head and a vocabulary")
+    parser.add_argument("text", help="plain text, of the kind and language that the model was trained on")
+    parser.add_argument("--candidates", type=int, nargs="+", default=(), help="head counts (default: the usual widths)")
+    asked = parser.parse_args(list(args))
+    source = open_source(asked.source)
+    if source.tokenizer is None:
+        raise AlbertError(f"{asked.source} has no vocabulary to read the text with; put the model's own beside it")
+    scores = check_heads(source.params, source.config, source.tokenizer, asked.text, asked.candidates)
+    print(head_table(scores, source.config))
+    return 0
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
-    verb.__name__: verb for verb in (prepare, train, evaluate, seeds, compare, inspect, bench)
+    verb.__name__: verb
+    for verb in (prepare, train, evaluate, predict, seeds, search, compare, inspect, bench, plan, convert, heads)
 }
 
 # ---- the rest

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from albert_jax.progress import format_count
 
@@ -255,4 +255,55 @@ def draw_bars(title: str, bars: Sequence[Bar], path: Path) -> None:
         axes.legend(frameon=False, labelcolor=INK, prop={"family": _FAMILY, "size": 8}, loc="lower right",
                     bbox_to_anchor=(1.0, 0.99), ncols=len(bar.parts), handlelength=0.9, columnspacing=1.0,
                     borderaxespad=0.0)  # fmt: skip
+    _save(figure, path)
+
+
+# --------------------------------------------------------------------------------------- points
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Points of one quantity, side by side with others that share the vertical axis."""
+
+    label: str  # what stands below
+    places: Sequence[Any]  # numbers, or some of `words`
+    log: bool = False
+    words: Sequence[str] = ()  # each gets a place of its own, in this order
+    whole: bool = False  # the numbers are whole
+
+
+def draw_points(title: str, label: str, values: Sequence[float], weak: Sequence[bool], panels: Sequence[Panel],
+                best: int, path: Path) -> None:  # fmt: skip
+    """A panel for each of `panels` with a point at (its place, value) to `path`, three a row. Points of `weak` are
+    hollow; `best` is the number of the point that is marked in all."""
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(3.4 * columns + 0.4, 2.7 * rows + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=11, fontweight="bold", family=_FAMILY)
+    for number, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        _style(axes)
+        places = [panel.words.index(place) for place in panel.places] if panel.words else list(panel.places)
+        if panel.words:
+            axes.set_xticks(range(len(panel.words)), [w if len(w) <= 16 else w[:15] + "…" for w in panel.words])
+            axes.set_xlim(-0.5, len(panel.words) - 0.5)
+        elif panel.log:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=panel.whole))
+        if not panel.words:
+            axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+        for hollow in (False, True):
+            shown = [(p, v) for p, v, is_weak in zip(places, values, weak, strict=True) if is_weak == hollow]
+            face = "none" if hollow else COLORS["train"]
+            axes.scatter([place for place, _ in shown], [value for _, value in shown], s=22, facecolors=face,
+                         edgecolors=COLORS["train"], linewidths=1.1, zorder=3)  # fmt: skip
+        axes.scatter([places[best]], [values[best]], s=95, facecolors="none", edgecolors=COLORS["validation"],
+                     linewidths=1.8, zorder=4)  # fmt: skip
+        axes.set_xlabel(panel.label, color=INK, fontsize=9, family=_FAMILY)
+        if number % columns == 0:
+            axes.set_ylabel(label, color=INK, fontsize=9, family=_FAMILY)
     _save(figure, path)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from albert_jax import converted, mirror
 from albert_jax.errors import AlbertError
 from albert_jax.state import Params, TrainState, by_name, from_names
 
@@ -44,7 +45,7 @@ class Checkpoints:
     ):
         # Orbax tells of every file, and prints the trace of what it then raises: our errors say it in one line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        self._folder = Path(workdir).resolve() / FOLDER
+        self._folder = mirror.shared(workdir) / FOLDER
         self._best = best
         config = config or CheckpointConfig()
         name, more = best
@@ -99,13 +100,6 @@ class Checkpoints:
             self._pending = self._checkpointer.save_checkpointables_async(
                 int(state.step), trees, metrics=scores, custom_metadata=about, overwrite=True
             )
-        except (OSError, ValueError) as error:
-            raise self._unwritten(error) from error
-
-    def save_params(self, params: Params, about: dict[str, Any]) -> None:
-        """Writes a checkpoint of step 0 that holds parameters only: a model that was not trained here."""
-        try:
-            self._checkpointer.save_checkpointables(0, {"params": params}, custom_metadata=about)
         except (OSError, ValueError) as error:
             raise self._unwritten(error) from error
 
@@ -180,6 +174,8 @@ def flat(tree: Any) -> dict[str, Any]:
 
 def _check_fit(stored: Any, wanted: Any, where: str, shapes: bool = True) -> None:
     have, want = flat(stored), flat(wanted)
+    if not have:
+        raise AlbertError(f"checkpoint {where}: no array can be read; it is damaged: choose another, or restore a copy")
     for name in sorted({*have, *want}):
         if name not in have or name not in want:
             side = "has no" if name not in have else "has an unexpected"
@@ -193,25 +189,31 @@ def _check_fit(stored: Any, wanted: Any, where: str, shapes: bool = True) -> Non
 
 def open_for_reading(path: str | Path, best: tuple[str, bool] = ("loss", False)) -> Checkpoints:
     """The checkpoints of an existing workdir. Raises AlbertError when there is no finished one."""
-    folder = Path(path) / FOLDER
+    folder = mirror.shared(mirror.local(path)) / FOLDER
     if not folder.is_dir():
         raise AlbertError(f"{path} holds no {FOLDER}/; give the --workdir of a train run")
-    found = Checkpoints(path, best=best)
+    found = Checkpoints(mirror.local(path), best=best)
     if not found.steps:
         raise AlbertError(f"{folder} holds no finished checkpoint; run train first, or wait for the first save")
     return found
 
 
 def initialise(params: Params, source: str | Path) -> tuple[Params, list[str], list[str]]:
-    """`params` with every array that `source`'s best checkpoint has under the same path and shape.
+    """`params` with every array that `source`, a converted directory or the best checkpoint of a workdir, has under the
+    same path and shape.
 
     Returns (parameters, paths that the source lacks and keep their fresh values, paths of the source not used).
     Raises AlbertError when nothing matches, or when an array of the encoder has another shape.
     """
-    checkpoints = open_for_reading(source)
-    step = checkpoints.best_step
-    assert step is not None
-    found, want = flat(checkpoints.params(step)), flat(params)
+    source = mirror.local(source)
+    if converted.is_converted(source):
+        found = converted.params(source)
+    else:
+        checkpoints = open_for_reading(source)
+        step = checkpoints.best_step
+        assert step is not None
+        found = flat(checkpoints.params(step))
+    want = flat(params)
     for name, leaf in want.items():
         if name in found and found[name].shape != leaf.shape and name.startswith("albert/"):
             raise AlbertError(

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 
 from albert_jax import experiment as experiments
+from albert_jax import mirror
 from albert_jax.checkpoint import open_for_reading
 from albert_jax.data.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError
+from albert_jax.experiment import Experiment
 from albert_jax.records import read_baselines, write_atomically
 from albert_jax.sharding import Layout, MeshConfig
 from albert_jax.state import Params, abstract_params, lay_out, shardings
@@ -52,7 +54,7 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
     """
     if split not in SPLITS:
         raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
-    workdir = Path(workdir)
+    workdir = mirror.local(workdir)
     experiment = experiments.inherit(experiments.read(workdir), workdir)
     chosen = experiment.task
     if data:
@@ -61,13 +63,7 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
         chosen = dataclasses.replace(chosen, **place)
     task = chosen.open(experiment.model, experiment.seed)
     check_vocabulary(workdir, task)
-    try:
-        layout = lay_out(task, experiment.mesh)
-    except AlbertError:  # trained elsewhere: a mesh that does not fit the devices here
-        layout = lay_out(task, MeshConfig())
-    checkpoints = open_for_reading(workdir, experiment.stopping.ranking(task.best, task.scores))
-    step = _choose(checkpoints.steps, checkpoints.best_step, checkpoint)
-    params = checkpoints.params(step, shardings(abstract_params(task), layout))
+    params, layout, step, _ = restored(workdir, experiment, task, checkpoint)
     size = experiment.eval_batch_size or experiment.batch_size
     size += -size % layout.row_groups
     evaluation, outputs = score(task, make_eval_step(task, layout), params, layout, split, size)
@@ -85,6 +81,21 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
     return evaluation
 
 
+def restored(
+    workdir: Path, experiment: Experiment, task: OpenTask, checkpoint: str
+) -> tuple[Params, Layout, int, dict[str, Any]]:
+    """Parameters of a checkpoint ("best", "latest" or a step) of a workdir, their layout, the checkpoint's step and
+    what was stored beside it. Raises AlbertError where there is no such checkpoint, or another model's."""
+    try:
+        layout = lay_out(task, experiment.mesh)
+    except AlbertError:  # trained elsewhere: a mesh that does not fit the devices here
+        layout = lay_out(task, MeshConfig())
+    checkpoints = open_for_reading(workdir, experiment.stopping.ranking(task.best, task.scores))
+    step = _choose(checkpoints.steps, checkpoints.best_step, checkpoint)
+    params = checkpoints.params(step, shardings(abstract_params(task), layout))
+    return params, layout, step, checkpoints.about(step)
+
+
 def _choose(steps: list[int], best: int | None, wanted: str) -> int:
     known = {"best": best, "latest": steps[-1], **{str(step): step for step in steps}}
     if known.get(wanted) is None:
@@ -94,7 +105,7 @@ def _choose(steps: list[int], best: int | None, wanted: str) -> int:
 
 def check_vocabulary(workdir: str | Path, task: OpenTask) -> None:
     """Raises AlbertError when the model in `workdir` was trained on another vocabulary than the task's data."""
-    known = load_tokenizer(Path(workdir) / "vocab").fingerprint
+    known = load_tokenizer(mirror.local(workdir) / "vocab").fingerprint
     if known != task.tokenizer.fingerprint:
         raise AlbertError(
             f"vocabularies differ: {workdir} was trained with {known[:12]}, the data was prepared with "

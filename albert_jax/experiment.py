@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from albert_jax import converted, mirror
 from albert_jax.checkpoint import CheckpointConfig
+from albert_jax.converted import MODEL_FILE as MODEL_FILE
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.optim import AdamW, Lamb
@@ -23,7 +25,6 @@ from albert_jax.telemetry import TelemetryConfig
 from albert_jax.watch import WatchConfig
 
 FILE = "experiment.json"
-MODEL_FILE = "model.json"  # of a converted model, which has no experiment
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def example() -> Experiment:
 # Fields that may differ when a run is continued: they change where and how fast it runs, not what it computes.
 _FREE = ("telemetry", "watch", "mesh", "checkpoint", "data_workers", "micro_batches", "eval_every", "eval_batch_size",
          "max_skipped", "init", "from_scratch", "name", "model.attention", "model.remat",
-         "model.scan", "task.data", "task.train", "task.dev", "task.test", "task.vocab", "task.eval_data", "model_of_init",
-         "stopping")  # fmt: skip
+         "model.scan", "task.data", "task.train", "task.dev", "task.test", "task.vocab", "task.eval_data",
+         "model_of_init", "stopping")  # fmt: skip
 
 
 def differences(stored: Experiment, asked: Experiment) -> list[str]:
@@ -136,8 +137,8 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
 
     Raises AlbertError when `model_of_init` is set and neither has an experiment.
     """
-    begun = (Path(workdir) / FILE).exists()
-    source = Path(workdir) if begun else Path(experiment.init or ".")
+    begun = (mirror.local(workdir) / FILE).exists()
+    source = mirror.local(workdir if begun else experiment.init or ".")
     if experiment.model_of_init:
         if not (begun or experiment.init or experiment.from_scratch):
             raise AlbertError(
@@ -148,12 +149,25 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
             stored = model_of(source)
             shape = {name: getattr(stored, name) for name in _SHAPE}
             experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **shape))
+    elif experiment.init and not begun:
+        _check_unseen(experiment, model_of(experiment.init))
     task = experiment.task
     if isinstance(task, (Classification, Tagging)) and task.train and (begun or experiment.init):
         given = getattr(read(workdir).task, "vocab", "") if begun else ""
         if task.vocab in ("", given):
             task = dataclasses.replace(task, vocab=str(source / "vocab"))
     return dataclasses.replace(experiment, task=task)
+
+
+def _check_unseen(experiment: Experiment, stored: AlbertConfig) -> None:
+    """Raises AlbertError where the models differ in what no weight shows, so that loading would not fail."""
+    for name in ("heads", "activation", "layer_norm_eps"):
+        have, want = getattr(stored, name), getattr(experiment.model, name)
+        if have != want:
+            raise AlbertError(
+                f"{experiment.init} was made with model.{name} {have} and this experiment has {want}; give "
+                f"--model.{name.replace('_', '-')} {have}, or --model-of-init"
+            )
 
 
 # ---- files
@@ -181,7 +195,7 @@ def load_config(path: str | Path) -> Experiment:
 
 def read(workdir: str | Path) -> Experiment:
     """The experiment that a workdir holds. Raises AlbertError when it holds none, or a broken one."""
-    path = Path(workdir) / FILE
+    path = mirror.local(workdir) / FILE
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -194,13 +208,8 @@ def read(workdir: str | Path) -> Experiment:
 
 def model_of(path: str | Path) -> AlbertConfig:
     """The model that a workdir's experiment or a converted directory tells of. Raises AlbertError when neither does."""
-    file = Path(path) / MODEL_FILE
-    if not file.is_file():
-        return read(path).model
-    try:
-        return from_dict(AlbertConfig, json.loads(file.read_text(encoding="utf-8"))["model"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AlbertError(f"{file} is damaged ({error}); convert again, or restore it from a copy") from error
+    path = mirror.local(path)
+    return converted.about(path).model if converted.is_converted(path) else read(path).model
 
 
 # ---- JSON

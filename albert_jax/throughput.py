@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from albert_jax.devices import find_chip
+
 
 class Shape(Protocol):
     """The five sizes that decide the FLOPs; `AlbertConfig` has them, and so may anything else."""
@@ -69,10 +71,12 @@ def matmul_flops(function: Callable[..., Any], *arguments: Any) -> int:
     is not in the program counts its body once, and all branches of a `cond` count. Nothing is run:
     arguments may be `jax.ShapeDtypeStruct`s.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return traced_matmul_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _count(jaxpr: Any) -> int:
+def traced_matmul_flops(jaxpr: Any) -> int:
+    """The same of a traced program. What stands under `shard_map` counts on every device, a Pallas kernel at every
+    point of its grid."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -80,11 +84,23 @@ def _count(jaxpr: Any) -> int:
             left = equation.invars[0].aval.shape
             result = equation.outvars[0].aval.shape
             total += 2 * math.prod(result) * math.prod(left[axis] for axis in contracted)
-        trips = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        trips = _repeats(equation)
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if _is_program(value):
-                total += trips * _count(getattr(value, "jaxpr", value))
+                total += trips * traced_matmul_flops(getattr(value, "jaxpr", value))
     return total
+
+
+def _repeats(equation: Any) -> int:
+    """How often an equation runs the programs inside it."""
+    name, given = equation.primitive.name, equation.params
+    if name == "scan":
+        return given["length"]
+    if name == "shard_map":
+        return math.prod(given["mesh"].shape[axis] for axis in given["newly_manual_axes"])
+    if name == "pallas_call":
+        return math.prod(size for size in given["grid_mapping"].grid if isinstance(size, int))
+    return 1
 
 
 def _is_program(value: Any) -> bool:
@@ -93,32 +109,11 @@ def _is_program(value: Any) -> bool:
 
 # ---------------------------------------------------------------------------------------------- peaks
 
-# Dense bfloat16 FLOP/s of one chip, as the makers publish them, and how many JAX devices share that chip.
-# Matched by prefix of `jax.Device.device_kind`, first row wins. A kind without a row is unknown: a share of
-# a guessed peak is worse than none. The PCIe and NVL cards of the H100 are slower than the SXM one, hence
-# the row without a number.
-DEVICE_PEAKS: tuple[tuple[str, float | None, int], ...] = (
-    ("TPU v3", 123e12, 2),  # a v3 chip shows up as two devices, one a core
-    ("TPU v4", 275e12, 1),
-    ("TPU v5 lite", 197e12, 1),
-    ("TPU v5e", 197e12, 1),
-    ("TPU v5p", 459e12, 1),
-    ("TPU v5", 459e12, 1),  # the kind that a v5p reports
-    ("TPU v6 lite", 918e12, 1),
-    ("TPU v6e", 918e12, 1),
-    ("NVIDIA A100", 312e12, 1),
-    ("NVIDIA H100 PCIe", None, 1),
-    ("NVIDIA H100 NVL", None, 1),
-    ("NVIDIA H100", 989e12, 1),
-)
-
 
 def device_peak(device_kind: str) -> float | None:
-    """bfloat16 FLOP/s of one JAX device of this kind, or None when it is not in `DEVICE_PEAKS`."""
-    for prefix, chip_peak, devices_per_chip in DEVICE_PEAKS:
-        if device_kind.lower().startswith(prefix.lower()):
-            return None if chip_peak is None else chip_peak / devices_per_chip
-    return None
+    """bfloat16 FLOP/s of one JAX device of this kind, or None when `albert_jax.devices` does not know it."""
+    chip = find_chip(device_kind)
+    return None if chip is None else chip.peak / chip.devices
 
 
 def machine_peak(devices: list[jax.Device] | None = None) -> float | None:
@@ -173,7 +168,7 @@ def peak_share(tokens_per_second: float, flops_per_token: float, peak: float | N
 
 
 class Meter:
-    """Turns step numbers into tokens/s, share of peak and share of time spent waiting for data.
+    """Turns step numbers into tokens/s, model FLOP/s, MFU and share of time spent waiting for data.
 
     `lap(step)` is called when the result of `step` has arrived. The first lap only starts the clock; make it
     after the first step, so that compilation is in no figure. Time spent inside `pause()`
@@ -181,13 +176,15 @@ class Meter:
 
         with meter.waiting():
             batch = next(batches)
+        with meter.devices():
+            state, metrics = train_step(state, batch)
         ...
         scalars |= meter.lap(step)
 
     Args:
         tokens_per_step: token positions of one optimizer step, all devices and micro-batches together.
         flops_per_token: from `train_flops_per_token`.
-        peak: FLOP/s of all devices together from `machine_peak`; None leaves `peak_share` out.
+        peak: FLOP/s of all devices together from `machine_peak`; None leaves `peak_share` (MFU) out.
         clock: seconds, monotonic.
     """
 
@@ -201,7 +198,10 @@ class Meter:
         self._tokens, self._flops, self._peak, self._clock = tokens_per_step, flops_per_token, peak, clock
         self._born = clock()
         self._step: int | None = None
-        self._since = self._waited = self._paused = 0.0
+        self._since = self._waited = self._paused = self._on_devices = 0.0
+        self._host_since = self._longest = 0.0
+        # Of the last lap, outside `devices()`: the mean of a step, and the longest stretch.
+        self.host_seconds = {"mean": 0.0, "longest": 0.0}
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -219,20 +219,40 @@ class Meter:
         try:
             yield
         finally:
-            self._paused += self._clock() - start
+            spent = self._clock() - start
+            self._paused += spent
+            self._host_since += spent
+
+    @contextlib.contextmanager
+    def devices(self) -> Iterator[None]:
+        """Time in this block is the devices', and waiting for other processes; the rest is this host's own."""
+        start = self._clock()
+        self._longest = max(self._longest, start - self._host_since)
+        try:
+            yield
+        finally:
+            self._host_since = self._clock()
+            self._on_devices += self._host_since - start
 
     def lap(self, step: int) -> dict[str, float]:
-        """Scalars since the last lap: tokens_per_second, data_wait_share, peak_share (both 0..1) and
-        seconds since the meter was made. Only `seconds` on the first lap or when no step has passed."""
+        """Scalars since the last lap: tokens_per_second, seconds_per_step, model_flops_per_second (where FLOPs a token
+        are known), data_wait_share, peak_share (both 0..1) and seconds since the meter was made. Only `seconds` on the
+        first lap or when no step has passed."""
         now = self._clock()
         scalars = {"seconds": now - self._born}
         if self._step is not None and step > self._step:
             spent = max(now - self._since - self._paused, 1e-9)
             rate = (step - self._step) * self._tokens / spent
             scalars["tokens_per_second"] = rate
+            scalars["seconds_per_step"] = spent / (step - self._step)
+            own = max(spent - self._on_devices, 0.0) / (step - self._step)
+            self.host_seconds = {"mean": own, "longest": self._longest}
+            if self._flops:
+                scalars["model_flops_per_second"] = rate * self._flops
             scalars["data_wait_share"] = min(self._waited / spent, 1.0)
             share = peak_share(rate, self._flops, self._peak)
             if share:
                 scalars["peak_share"] = share
         self._step, self._since, self._waited, self._paused = step, now, 0.0, 0.0
+        self._host_since, self._on_devices, self._longest = now, 0.0, 0.0
         return scalars

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from albert_jax import experiment as experiments
+from albert_jax import mirror
 from albert_jax.agreement import barrier, check_equal, check_rows, slow_hosts
 from albert_jax.checkpoint import Checkpoints, initialise
 from albert_jax.errors import AlbertError
@@ -28,17 +29,26 @@ from albert_jax.sharding import ROWS
 from albert_jax.state import abstract_params, abstract_state, count, create, lay_out
 from albert_jax.step import make_eval_step, make_train_step
 from albert_jax.stopping import Patience
+from albert_jax.summary import print_table
 from albert_jax.tasks.base import OpenTask
 from albert_jax.throughput import Meter, machine_peak, train_flops_per_token
 
 
-def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
+class Diverged(AlbertError):
+    """Too many steps in a row had a gradient that is not finite."""
+
+
+def train(
+    experiment: Experiment, workdir: str | Path, on_evaluation: Callable[[int, dict[str, float]], None] | None = None
+) -> dict[str, float]:
     """Runs `experiment` in `workdir` to its last step, continuing what is there; returns the last validation scores.
     Of several processes (`albert_jax.processes`) all call it, with the same experiment and a workdir that all share.
 
-    Raises AlbertError for bad input, a workdir of another experiment, a run that diverged, or processes that disagree.
+    `on_evaluation(step, scores)` is called after each evaluation; what it raises ends the run there.
+
+    Raises AlbertError for bad input, a workdir of another experiment or processes that disagree, and Diverged.
     """
-    workdir = Path(workdir)
+    workdir = mirror.local(workdir)
     experiment = experiments.inherit(experiment, workdir).check()
     check_equal("different experiments", experiments.shared(experiment), "start all with the same command and code")
 
@@ -92,8 +102,9 @@ def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
 
     # ---- steps
     train_step = make_train_step(
-        task, optimizer, schedule, layout, micro_batches=experiment.micro_batches, seed=experiment.seed
-    )
+        task, optimizer, schedule, layout, micro_batches=experiment.micro_batches, seed=experiment.seed,
+        replica_clip=experiment.optim.clip_norm if experiment.optim.clip_rule == "replica" else 0.0,
+    )  # fmt: skip
     eval_step = make_eval_step(task, layout)
     eval_size = experiment.eval_batch_size or experiment.batch_size
     eval_size += -eval_size % layout.row_groups
@@ -118,7 +129,7 @@ def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
         watch=experiment.watch.build(task.baselines.get("unigram_entropy")),
         experiment=experiments.to_dict(experiment),
     )
-    with telemetry, stop_signals() as stopped:
+    with mirror.stored(workdir), telemetry, stop_signals() as stopped:
         for line in [banner(experiment, layout.mesh, count(state.params)), *said]:
             telemetry.say(line)
         if done:
@@ -150,7 +161,7 @@ def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
                 for sentence in slow:
                     telemetry.event(step, sentence)
                 if means["skipped"] >= experiment.max_skipped:
-                    raise AlbertError(
+                    raise Diverged(
                         f"{int(means['skipped'])} steps in a row had a gradient that is not finite, the last is "
                         f"{step}; "
                         f"the checkpoint of step {max(checkpoints.steps, default=0)} is intact: lower optim.peak_lr, "
@@ -172,6 +183,10 @@ def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
                     about |= {"vocabulary": task.tokenizer.fingerprint, "patience": patience.state}
                     usable = scores if evaluating and math.isfinite(scores[ranking[0]]) else None
                     checkpoints.save(state, about, usable)
+                    mirror.store(workdir)
+                if evaluating and on_evaluation is not None:
+                    checkpoints.wait()  # whatever it raises, what was saved is on disk
+                    on_evaluation(step, scores)
             if stopping and not last:
                 checkpoints.close()
                 telemetry.event(step, f"stopped by a signal after step {step}; run the command again to continue")
@@ -181,8 +196,27 @@ def train(experiment: Experiment, workdir: str | Path) -> dict[str, float]:
                 break
     checkpoints.close()
     if jax.process_index() == 0:
-        print(f"report: {write_report(workdir)}")
+        with mirror.stored(workdir):
+            print(f"report: {write_report(workdir)}")
     return scores
+
+
+def dry_run(experiment: Experiment, workdir: str | Path) -> None:
+    """Prints what `train` would run: a line for the run and one for each parameter, with its shape, its place on the
+    mesh and its bytes on a device. Writes nothing.
+
+    Raises AlbertError as `train` does before its first step, but for what is in the workdir.
+    """
+    experiment = experiments.inherit(experiment, mirror.local(workdir)).check()
+    task = experiment.task.open(experiment.model, experiment.seed)
+    experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
+    layout = lay_out(task, experiment.mesh)
+    layout.check_batch(experiment.batch_size, experiment.micro_batches)
+    rows = layout.table()
+    print(banner(experiment, layout.mesh, sum(math.prod(shape) for shape in layout.shapes.values())))
+    print_table("Parameters", ("path", "shape", "spec", "bytes a device", "of its moments"), rows)
+    stored, moments = sum(row[3] for row in rows), sum(row[4] for row in rows)
+    print(f"{stored:,} bytes of parameters and {moments:,} of moments on each device")
 
 
 def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
@@ -211,7 +245,9 @@ def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
             raise AlbertError(
                 f"cannot write to {workdir}: {error.strerror}; make room there or choose another --workdir"
             ) from error
+    mirror.store(workdir)
     barrier("claimed")
+    mirror.fetch(workdir)
     there = {f"{experiments.FILE} exists": (workdir / experiments.FILE).exists()}
     check_equal("different workdirs", there, f"{workdir} must be one directory that all share")
 

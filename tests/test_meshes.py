@@ -21,8 +21,10 @@ from albert_jax.sharding import AXES, MeshConfig, preset
 from albert_jax.state import abstract_params, abstract_state, create, lay_out, logical_axes
 from albert_jax.step import make_gradients
 from albert_jax.tasks.pretrain import PretrainObjective
+from albert_jax.train import dry_run
 from benchmarks import mesh_equality
 from benchmarks.mesh_equality import CASES, LENGTH, MODEL, OPTIM, PREDICTIONS, STEPS, on
+from tests import tiny
 
 TASK = PretrainObjective(MODEL, LENGTH, PREDICTIONS)
 FULL = PretrainObjective(albert("base"), 512, 77)
@@ -182,6 +184,18 @@ def test_minus_one_takes_what_is_left():
     assert MeshConfig({"data": 4, "fsdp": -1}).sizes(8)["fsdp"] == 2
     assert MeshConfig().sizes(512, slices=2) == {"slice": 2, "data": 256, "fsdp": 1, "tensor": 1}
     assert tuple(MeshConfig().build().shape) == AXES
+
+
+def test_a_dry_run_prints_a_line_for_each_parameter_and_writes_nothing(corpus, tmp_path, capsys):
+    experiment = tiny.experiment(corpus, mesh=MeshConfig({"data": 4, "fsdp": 2}, replicate_below=1000))
+    dry_run(experiment, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "8 examples (1 a device on 8 x cpu (data 4, fsdp 2), 1 micro-batches)" in said
+    word = next(line.split() for line in said.splitlines() if "embeddings/word" in line)
+    assert word == ["albert/embeddings/word", "300x16", "fsdp,", "-", f"{150 * 16 * 4:,}", f"{2 * 150 * 16 * 4:,}"]
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(AlbertError, match="batch_size 12 does not divide"):
+        dry_run(dataclasses.replace(experiment, batch_size=12), tmp_path / "run")
 
 
 def test_the_command_line_takes_a_mesh():

@@ -106,7 +106,7 @@ def test_pretraining_report(tmp_path):
     page = Page(source)
     text = " ".join(page.text)
     assert "28.7%" in text and "validation; unigram 4.7%" in text and "validation; chance 50.0%" in text
-    assert "15.0k" in text and "61% of the matmul peak" in text and "in 1:00" in text
+    assert "15.0k" in text and "61% MFU median share of the matmul peak" in text and "in 1:00" in text
     assert "collapse watch: a <sentence>" in text
     assert page.cells[-8:] == [
         "seed",

@@ -135,8 +135,13 @@ def test_no_head_no_projection_more_blocks():
         ("TPU v6 lite", 918),
         ("NVIDIA A100-SXM4-40GB", 312),
         ("NVIDIA H100 80GB HBM3", 989),
-        ("NVIDIA H100 PCIe", None),
-        ("Tesla T4", None),
+        ("NVIDIA H100 PCIe", 756),
+        ("Tesla V100-SXM2-16GB", 125),
+        ("Tesla T4", 65),  # float16: it has no bfloat16
+        ("NVIDIA L4", 121),
+        ("NVIDIA L40S", None),  # another card
+        ("NVIDIA H200", 989),
+        ("TPU7x", 1153.5),  # half a chip
         ("TPU v99", None),
         ("cpu", None),
     ],
