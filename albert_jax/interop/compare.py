@@ -1,0 +1,84 @@
+"""A converted model beside its source: both run on one fixed batch, each by its own program where that is installed."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from albert_jax.interop.hf import ARCHITECTURES
+from albert_jax.interop.restored import Head, build
+from albert_jax.interop.source import Source
+
+Outputs = dict[str, np.ndarray]
+_HF_OUTPUTS = {
+    "last_hidden_state": "hidden",
+    "pooler_output": "pooled",
+    "prediction_logits": "mlm_logits",
+    "sop_logits": "order_logits",
+    "logits": "logits",
+    "start_logits": "start_logits",
+    "end_logits": "end_logits",
+}
+
+
+def fixed_batch(model: Source) -> dict[str, Any]:
+    """Two rows of pieces of both texts, the second padded; with the choice head each of two texts."""
+    S, V = min(model.config.max_positions, 48), model.config.vocab_size
+    lead = (2, 2) if model.head == "choice" else (2,)
+    ids = np.random.default_rng(0).integers(min(5, V - 1), V, (*lead, S)).astype(np.int32)
+    mask = np.ones((*lead, S), bool)
+    mask[1, ..., S // 2 :] = False
+    segments = np.broadcast_to(np.arange(S) >= S // 3, ids.shape) & mask & (model.config.segment_types > 1)
+    return {"input_ids": np.where(mask, ids, 0), "segment_ids": segments.astype(np.int32), "mask": mask}
+
+
+def by_albert_jax(model: Source, batch: dict[str, Any]) -> Outputs:
+    """What `albert_jax` computes."""
+    module = build(model.config, model.head, dict(model.params), model.origin)
+    positions = np.tile(np.arange(batch["mask"].shape[-1]), (2, 1)) if model.head in ("pretrain", "mlm") else None
+    found = module(**batch, positions=positions)._asdict()
+    if model.head is not None:
+        found.pop("hidden"), found.pop("pooled")
+    return {name: np.asarray(value) for name, value in found.items() if value is not None}
+
+
+def torch_is_here() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
+
+
+def by_transformers(path: str | Path, head: Head | None, batch: dict[str, np.ndarray]) -> Outputs:
+    """What torch and transformers compute from a Hugging Face directory or hub name. They must be installed."""
+    import torch
+    import transformers
+
+    quiet = transformers.logging
+    quiet.set_verbosity_error(), quiet.disable_progress_bar()
+    names = {known: name for name, known in ARCHITECTURES.items()}
+    options: dict[str, Any] = {"attn_implementation": "eager"}
+    module = getattr(transformers, names[head]).from_pretrained(str(path), **options).float().eval()
+    given = {
+        "input_ids": torch.tensor(batch["input_ids"]).long(),
+        "token_type_ids": torch.tensor(batch["segment_ids"]).long(),
+        "attention_mask": torch.tensor(batch["mask"]).long(),
+    }
+    with torch.no_grad():
+        out = module(**given)
+    found = {name: getattr(out, theirs).numpy() for theirs, name in _HF_OUTPUTS.items() if theirs in out}
+    if head == "mlm":
+        found = {"mlm_logits": found["logits"]}
+    return found
+
+
+def largest_difference(source: Outputs, target: Outputs, mask: np.ndarray) -> tuple[float, str]:
+    """The largest difference over all outputs, at real tokens, and the output that has it. Pieces that only one of the
+    two knows (a grown vocabulary) are left out."""
+    worst = (0.0, "")
+    for name in source.keys() & target.keys():
+        a, b = source[name], target[name]
+        size = min(a.shape[-1], b.shape[-1])
+        gap = np.abs(a[..., :size] - b[..., :size])
+        if gap.shape[: mask.ndim] == mask.shape:
+            gap = gap[mask]
+        worst = max(worst, (float(gap.max()), name))
+    return worst

@@ -1,0 +1,121 @@
+"""Which number of attention heads a model was trained with: nothing in its weights tells, but its predictions do."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import optax
+
+from albert_jax.data.draws import MASKS, Draws
+from albert_jax.data.lines import read_lines
+from albert_jax.data.masking import MaskConfig, Masker
+from albert_jax.data.tokenizers import AnyTokenizer
+from albert_jax.errors import AlbertError
+from albert_jax.interop.restored import build
+from albert_jax.model.config import AlbertConfig
+from albert_jax.summary import format_table
+
+_ROWS = 8  # examples that are scored at once
+_HEAD_SIZES = range(32, 257)  # K of the candidates when none are given; the released models have 64, 128 and 256
+
+
+@dataclass(frozen=True)
+class HeadScore:
+    """How well the model fills in masked words of the text.
+
+    Attributes:
+      heads: attention heads (N) that it was computed with
+      accuracy: share of the masked pieces whose most probable piece is the right one
+      loss: mean cross entropy of the masked pieces, nats
+      pieces: masked pieces, the same ones for every candidate
+    """
+
+    heads: int
+    accuracy: float
+    loss: float
+    pieces: int
+
+
+def check_heads(
+    params: Mapping[str, np.ndarray],
+    config: AlbertConfig,
+    tokenizer: AnyTokenizer,
+    text_path: str | Path,
+    candidates: Sequence[int] = (),
+    *,
+    max_length: int = 128,
+    examples: int = 64,
+    seed: int = 0,
+) -> list[HeadScore]:
+    """Scores of the same weights under other head counts, the best first.
+
+    15 % of the pieces are masked, by whole words, all shown as [MASK]; the same ones for every candidate.
+
+    Args:
+      params: path -> array, as `names.to_ours` gives them; the MLM head must be among them
+      config: the model's; all but its heads is kept
+      tokenizer: the model's vocabulary
+      text_path: plain text, of the kind and language that the model was trained on
+      candidates: head counts to try; none gives the divisors of D with heads 32 to 256 wide, and the configuration's
+      max_length: pieces of an example, [CLS] and [SEP] counted (S)
+      examples: at most so many are taken from the beginning of the text
+      seed: of the masks
+
+    Raises AlbertError for a candidate that does not divide D, a text that is too short, and weights without MLM head.
+    """
+    D = config.hidden_size
+    usual = {heads for heads in range(1, D + 1) if D % heads == 0 and D // heads in _HEAD_SIZES}
+    counts = sorted(set(candidates) or usual | {config.heads})
+    for heads in counts:
+        if heads < 1 or D % heads:
+            raise AlbertError(f"{heads} heads do not divide the hidden width {D}; give divisors of it")
+    if tokenizer.vocab_size != config.vocab_size:
+        raise AlbertError(
+            f"the vocabulary has {tokenizer.vocab_size} pieces, the model {config.vocab_size}; give the model's own"
+        )
+    S = min(max_length, config.max_positions)
+    masker = Masker(MaskConfig(max_ngram=1, mask_share=1.0, random_share=0.0), tokenizer, S)
+    rows = [
+        masker.apply(row, S, Draws(seed, MASKS, index))
+        for index, row in enumerate(_examples(str(text_path), tokenizer, S, examples))
+    ]
+    if not rows:
+        raise AlbertError(f"{text_path}: less than {S - 2} pieces of text; give a longer one, or a smaller max_length")
+    scores = []
+    for heads in counts:
+        model = build(replace(config, heads=heads), "mlm", dict(params), "the model to check")
+        hits = loss = pieces = 0.0
+        for begin in range(0, len(rows), _ROWS):
+            part = rows[begin : begin + _ROWS]
+            part += part[:1] * (_ROWS - len(part))  # filled up with copies that do not count: one shape, one program
+            ids, positions, labels = (
+                np.stack([getattr(r, f) for r in part]) for f in ("input_ids", "positions", "labels")
+            )
+            weights = np.stack([row.weights for row in part])
+            weights[len(rows) - begin :] = 0
+            logits = model(ids, positions=positions).mlm_logits
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            hits += float(((np.asarray(logits).argmax(-1) == labels) * weights).sum())
+            loss += float((np.asarray(losses) * weights).sum())
+            pieces += float(weights.sum())
+        scores.append(HeadScore(heads, hits / pieces, loss / pieces, int(pieces)))
+    return sorted(scores, key=lambda score: (-score.accuracy, score.loss))
+
+
+def head_table(scores: Sequence[HeadScore], config: AlbertConfig) -> str:
+    """The scores as a table, the configuration's own count marked."""
+    rows = [(s.heads, s.accuracy, s.loss, "configured" if s.heads == config.heads else "") for s in scores]
+    return format_table(("heads", "MLM accuracy", "MLM loss", ""), rows, f"{scores[0].pieces:,} masked pieces")
+
+
+def _examples(path: str, tokenizer: AnyTokenizer, S: int, count: int) -> Iterator[np.ndarray]:
+    """[CLS] S - 2 pieces [SEP], int32 [S], cut from the text as it runs on; the rest at its end is left."""
+    kept = np.zeros(0, np.int32)
+    for _, lines in read_lines(path):
+        kept = np.concatenate([kept, tokenizer.encode_batch(lines)[0].astype(np.int32)])
+        while len(kept) >= S - 2 and count:
+            yield np.concatenate([[tokenizer.cls_id], kept[: S - 2], [tokenizer.sep_id]]).astype(np.int32)
+            kept, count = kept[S - 2 :], count - 1
+        if not count:
+            return

@@ -1,0 +1,200 @@
+"""Hugging Face directories, read and written without torch and without transformers."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from albert_jax import safetensors
+from albert_jax.data.text import Normalization
+from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.tokenizers import AnyTokenizer
+from albert_jax.data.wordpiece import WordPieceTokenizer
+from albert_jax.errors import AlbertError
+from albert_jax.interop.hf_tokenizer import write_tokenizer
+from albert_jax.interop.names import from_ours, parts, to_ours
+from albert_jax.interop.released import config_from_hf, to_hf
+from albert_jax.interop.restored import NEEDED, Head
+from albert_jax.interop.source import Source
+from albert_jax.interop.torch_pickle import TorchFile
+from albert_jax.safetensors import SafetensorsFile
+
+ARCHITECTURES: dict[str, Head | None] = {
+    "AlbertModel": None,
+    "AlbertForPreTraining": "pretrain",
+    "AlbertForMaskedLM": "mlm",
+    "AlbertForSequenceClassification": "classification",
+    "AlbertForTokenClassification": "tagging",
+    "AlbertForQuestionAnswering": "span",
+    "AlbertForMultipleChoice": "choice",
+}
+CONFIG = "config.json"
+SAFETENSORS, TORCH = "model.safetensors", "pytorch_model.bin"
+
+
+def is_directory(path: Path) -> bool:
+    """Whether `path` looks like a Hugging Face directory."""
+    return path.is_dir() and (path / CONFIG).is_file()
+
+
+def read(path: str | Path, name: str = "") -> Source:
+    """The model in a Hugging Face directory. `name` is what it is called on the hub, "" for the path.
+
+    Raises AlbertError for a configuration, weights or a vocabulary that are missing, damaged or not of one model.
+    """
+    path = Path(path)
+    fields = _json(path / CONFIG)
+    config = config_from_hf(fields, name or str(path), str(path / CONFIG))
+    params = to_ours("hf", tensors(path), config, str(path))
+    return Source(
+        origin=name or str(path),
+        format="hf",
+        config=config,
+        params=params,
+        head=_head(fields, params, path / CONFIG),
+        labels=_labels(fields, params, path / CONFIG),
+        problem=fields.get("problem_type") or "",
+        tokenizer=_vocabulary(path),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AlbertError(f"{path}: cannot be read ({error.strerror}); a Hugging Face directory needs it") from error
+    except ValueError as error:
+        raise AlbertError(f"{path}: not JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise AlbertError(f"{path}: not a JSON object")
+    return fields
+
+
+# ---- weights
+
+
+def tensors(path: Path) -> Mapping[str, np.ndarray]:
+    """The tensors of a directory by name, each read when it is asked for: safetensors before a pickle, a whole file
+    before shards. Raises AlbertError when there is none, or a shard is missing or is not what its index says."""
+    for file, opened in ((SAFETENSORS, SafetensorsFile), (TORCH, TorchFile)):
+        if (path / file).is_file():
+            return opened(path / file)
+        index = path / f"{file}.index.json"
+        if index.is_file():
+            return _Shards(index, opened)
+    others = sorted(p.name for p in path.glob("*") if p.suffix in (".h5", ".msgpack", ".ot", ".onnx", ".gguf"))
+    said = f"; {others[0]} cannot be read" if others else ""
+    raise AlbertError(f"{path}: no {SAFETENSORS} and no {TORCH}, whole or in shards with an index, is here{said}")
+
+
+class _Shards(Mapping[str, np.ndarray]):
+    """Tensors that an index spreads over several files."""
+
+    def __init__(self, index: Path, opened: type[SafetensorsFile] | type[TorchFile]):
+        places = _json(index).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(p, str) and Path(p).name == p for p in places.values()):
+            raise AlbertError(f"{index}: no weight_map from names to files beside it; copy it again")
+        self._places: dict[str, str] = places
+        for file in sorted(set(places.values())):
+            if not (index.parent / file).is_file():
+                raise AlbertError(f"{index}: its shard {file} is missing; copy every shard")
+        self._files = {file: opened(index.parent / file) for file in set(places.values())}
+        for file, found in self._files.items():
+            listed = {name for name, place in places.items() if place == file}
+            for name in sorted(listed ^ set(found)):
+                where = (
+                    f"lacks {name}, which the index puts there"
+                    if name in listed
+                    else f"holds {name}, which the \
+index does not put there"
+                )
+                raise AlbertError(f"{index}: {file} {where}; copy index and shards from one model")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._files[self._places[name]][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+# ---- head and vocabulary
+
+
+def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray], source: Path) -> Head | None:
+    """The head that `architectures` names, or that the tensors are of where it names none or a part of them."""
+    names = fields.get("architectures") or []
+    if names and names[0] not in ARCHITECTURES:
+        raise AlbertError(
+            f"{source}: architectures is {names[0]!r}; the heads known here are {', '.join(ARCHITECTURES)}"
+        )
+    there = parts(params)
+    head = ARCHITECTURES[names[0]] if names else None
+    if head is not None and NEEDED[head] <= there:
+        return head
+    if "mlm" in there:
+        return "pretrain" if NEEDED["pretrain"] <= there else "mlm"
+    if head is not None and NEEDED[head] - {"albert/pooler"} - there:
+        return None  # released directories name a head whose tensors they lack, and transformers draws them afresh
+    if "classifier" in there:
+        return "classification" if "albert/pooler" in there else "tagging"
+    return "span" if "span" in there else None
+
+
+def _labels(fields: dict[str, Any], params: Mapping[str, np.ndarray], source: Path) -> tuple[str, ...]:
+    """Names of the classes by number. Raises AlbertError when their count is not the classifier's."""
+    names = fields.get("id2label")
+    if not names or "classifier/kernel" not in params:
+        return ()
+    classes = params["classifier/kernel"].shape[1]
+    if classes == 1:
+        return ()  # a number, not a class; every config.json has two labels by default
+    if sorted(map(int, names)) != list(range(classes)):
+        raise AlbertError(
+            f"{source}: id2label names {len(names)} classes, the classifier has {classes}; correct the one"
+        )
+    return tuple(str(label) for _, label in sorted(names.items(), key=lambda item: int(item[0])))
+
+
+def _vocabulary(path: Path) -> AnyTokenizer | None:
+    """The vocabulary with the normalisation that tokenizer_config.json tells; None where neither spiece.model nor
+    vocab.txt is there."""
+    stored = path / "tokenizer_config.json"
+    choices = _json(stored) if stored.is_file() else {}
+    if (path / "vocab.txt").is_file():
+        return WordPieceTokenizer.load(path / "vocab.txt", choices.get("do_lower_case", True))
+    file = path / "spiece.model"
+    if not file.is_file():
+        return None
+    normalization = Normalization(
+        lower=choices.get("do_lower_case", True), keep_accents=choices.get("keep_accents", False)
+    )
+    return Tokenizer(file.read_bytes(), normalization, source=str(file))
+
+
+# ---- writing
+
+
+def write(directory: Path, model: Source) -> None:
+    """Writes config.json, model.safetensors and, with a vocabulary, spiece.model and tokenizer files into `directory`.
+
+    Raises AlbertError for parameters that have no place there.
+    """
+    names = {head: name for name, head in ARCHITECTURES.items()}
+    fields = {**to_hf(model.config), "architectures": [names[model.head]], "dtype": "float32"}
+    if "classifier/kernel" in model.params:
+        classes = model.params["classifier/kernel"].shape[1]
+        labels = model.labels or tuple(f"LABEL_{number}" for number in range(classes))
+        fields["id2label"] = {str(number): label for number, label in enumerate(labels)}
+        fields["label2id"] = {label: number for number, label in enumerate(labels)}
+    if model.problem:
+        fields["problem_type"] = model.problem
+    text = json.dumps(dict(sorted(fields.items())), indent=2, ensure_ascii=False)
+    (directory / CONFIG).write_text(text + "\n", encoding="utf-8")
+    safetensors.write(directory / SAFETENSORS, from_ours("hf", model.params, model.config))
+    if model.tokenizer is not None:
+        write_tokenizer(directory, model.tokenizer, model.config.max_positions)

@@ -1,0 +1,209 @@
+"""Checkpoints of TensorFlow: its files read to the bit, ours the files that it restored, and damage told by name."""
+
+import hashlib
+import json
+import shutil
+import struct
+import tracemalloc
+
+import ml_dtypes
+import numpy as np
+import pyarrow
+import pytest
+
+from albert_jax.data.crc32c import masked_crc32c
+from albert_jax.errors import AlbertError
+from albert_jax.interop import sstable, tf_bundle
+from albert_jax.interop.released import config_from_google
+from tests.goldens.google import draw, write
+from tests.goldens.google.compare import GOLDENS, shapes
+
+TRAINED = GOLDENS / "trained" / "model.ckpt-best"
+SHARDED = GOLDENS / "sharded" / "model.ckpt-1"
+KERNEL = "bert/encoder/transformer/group_0/inner_group_0/attention_1/self/key/kernel"
+
+
+def contents(prefix, data=".data-00000-of-00001"):
+    return [prefix.with_name(prefix.name + ending).read_bytes() for ending in (".index", data)]
+
+
+def test_variables_moments_and_step_of_a_training_run():
+    found = tf_bundle.read(TRAINED)
+    wanted = shapes(config_from_google(draw.config("one_group")))
+    slots = {f"{name}/adam_{moment}" for name in wanted for moment in "mv"}
+    assert set(found) == {*wanted, *slots, "global_step"}
+    for name, shape in wanted.items():
+        value = draw.weight("one_group", name, shape)
+        assert found[name].dtype == np.float32
+        assert found[name].shape == shape
+        assert found[name].tobytes() == value.tobytes(), name
+    assert found["global_step"].dtype == np.int64
+    assert found["global_step"].shape == ()
+    assert found["global_step"] == 1
+    assert np.abs(found[f"{KERNEL}/adam_m"]).max() > 0
+
+
+def test_three_shards_hold_the_same():
+    whole, cut = tf_bundle.read(TRAINED), tf_bundle.read(SHARDED)
+    assert {entry.shard for entry in tf_bundle.Bundle(SHARDED).entries.values()} == {0, 1, 2}
+    assert list(cut) == list(whole)
+    for name, value in whole.items():
+        if "/adam_" not in name:  # another step's
+            assert cut[name].tobytes() == value.tobytes(), name
+
+
+@pytest.mark.parametrize("prefix", [TRAINED, GOLDENS / "classifier" / "model.ckpt-9"], ids=lambda p: p.parent.name)
+def test_written_again_it_is_tensorflows_file_byte_for_byte(prefix, tmp_path):
+    tf_bundle.write(tmp_path / "new" / "model", tf_bundle.read(prefix))
+    assert contents(tmp_path / "new" / "model") == contents(prefix)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["model.data-00000-of-00001", "model.index"]
+
+
+def test_what_we_write_is_what_tensorflow_restored(tmp_path):
+    """`make.py written` restored these bytes through TensorFlow's Saver into the original's graph."""
+    write.write(tmp_path / "model")
+    proof = json.loads((GOLDENS / "written.json").read_text())
+    sums = [hashlib.sha256(data).hexdigest() for data in contents(tmp_path / "model")]
+    assert proof == {"tensorflow": "1.15.5", "index": sums[0], "data-00000-of-00001": sums[1]}
+
+
+def test_every_dtype_through_a_file(tmp_path):
+    random = np.random.default_rng(0)
+    tensors = {
+        str(dtype): random.integers(0, 2, (3, 2)).astype(dtype)
+        for dtype in ["f4", "f8", "i4", "u1", "i2", "i1", "i8", "?", ml_dtypes.bfloat16, "u2", "f2", "u4", "u8"]
+    } | {"scalar": np.float32(2.5), "empty": np.zeros((0, 3), np.float32), "strided": np.arange(6.0).reshape(2, 3).T}
+    tf_bundle.write(tmp_path / "model", tensors)
+    found = tf_bundle.read(tmp_path / "model")
+    assert list(found) == sorted(tensors)
+    for name, value in tensors.items():
+        assert found[name].dtype == np.asarray(value).dtype
+        np.testing.assert_array_equal(found[name], value)
+    with pytest.raises(AlbertError, match="words: <U1 cannot stand in a checkpoint"):
+        tf_bundle.write(tmp_path / "model", {"words": np.array(["a"])})
+    assert list(tf_bundle.read(tmp_path / "model")) == sorted(tensors)  # the old one stands
+
+
+def test_an_index_of_many_blocks_is_tensorflows_too(tmp_path):
+    tensors = {name: np.float32(number) for number, name in enumerate(draw.many_names())}
+    tf_bundle.write(tmp_path / "many", tensors)
+    index, _ = contents(tmp_path / "many")
+    assert len(index) > 262_144
+    assert hashlib.sha256(index).hexdigest() == (GOLDENS / "many.sha256").read_text().strip()
+    assert tf_bundle.read(tmp_path / "many") == tensors
+
+
+def test_an_index_compressed_by_snappy():
+    """Older versions compress; one block is cut out, compressed by another library and put back."""
+    plain = TRAINED.with_name("model.ckpt-best.index").read_bytes()
+    end, _ = sstable.varint(plain[-48:], 0)  # the footer begins with the place after the one block
+    body = plain[: end - 5]
+    compressed = pyarrow.compress(body, codec="snappy", asbytes=True)
+    assert len(compressed) < 0.7 * len(body)  # copies are at work
+    assert sstable.unsnap(compressed) == body
+
+    def sealed(block, kind):
+        return block + bytes([kind]) + struct.pack("<I", masked_crc32c(block + bytes([kind])))
+
+    first, meta = sealed(compressed, 1), sealed(sstable._make_block([], 1), 0)
+    handle = sstable.put_varint(0) + sstable.put_varint(len(compressed))
+    index = sealed(sstable._make_block([(b"z", handle)], 1), 0)
+    places = [len(first), len(meta) - 5, len(first) + len(meta), len(index) - 5]
+    footer = b"".join(map(sstable.put_varint, places)).ljust(40, b"\0") + plain[-8:]
+    assert sstable.read_table(first + meta + index + footer, "x") == sstable.read_table(plain, "x")
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"\x05\x00", b"\x05\x01\x09", b"\x05\x00a\x01\x00", b"\x40\x04ab", b"\xff" * 12, b"\x02\x04abc"]
+)
+def test_damaged_snappy_is_an_error_not_a_loop(damaged):
+    with pytest.raises((ValueError, IndexError)):
+        sstable.unsnap(damaged)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(GOLDENS / "sharded", tmp_path / "copy")
+    return tmp_path / "copy" / "model.ckpt-1"
+
+
+def change(path, place, flip=0x10):
+    data = bytearray(path.read_bytes())
+    data[place] ^= flip
+    path.write_bytes(data)
+
+
+def holder(prefix, name):
+    entry = tf_bundle.Bundle(prefix).entries[name]
+    return entry, prefix.with_name(f"{prefix.name}.data-0000{entry.shard}-of-00003")
+
+
+@pytest.mark.parametrize("bit", [1, 128])
+def test_a_flipped_bit_names_shard_and_tensor(copy, bit):
+    entry, shard = holder(copy, KERNEL)
+    change(shard, entry.offset + entry.size // 2, bit)
+    with pytest.raises(AlbertError, match=rf"{shard.name}: {KERNEL} does not match its checksum"):
+        tf_bundle.read(copy)
+    assert "global_step" in tf_bundle.Bundle(copy)
+    np.testing.assert_array_equal(tf_bundle.Bundle(copy)["global_step"], 1)  # the others are still there
+
+
+def test_a_truncated_shard_names_itself_and_the_tensor(copy):
+    entry, shard = holder(copy, KERNEL)
+    shard.write_bytes(shard.read_bytes()[: entry.offset + 10])
+    with pytest.raises(AlbertError, match=rf"{shard.name}: ends within \S+ \({entry.offset + 10} bytes"):
+        tf_bundle.read(copy)
+
+
+def test_a_missing_shard_names_itself_and_the_tensor(copy):
+    shard = holder(copy, KERNEL)[1]
+    shard.unlink()
+    with pytest.raises(AlbertError, match=rf"{shard.name}: cannot read \S+ \(No such file"):
+        tf_bundle.read(copy)
+
+
+def test_a_missing_index(copy):
+    copy.with_name("model.ckpt-1.index").unlink()
+    with pytest.raises(AlbertError, match="model.ckpt-1.index: no checkpoint index here"):
+        tf_bundle.read(copy)
+
+
+@pytest.mark.parametrize("size", [0, 30, 100, 3000])
+def test_a_truncated_index(copy, size):
+    path = copy.with_name("model.ckpt-1.index")
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(AlbertError, match=f"model.ckpt-1.index: .*cut short.*{size} bytes"):
+        tf_bundle.read(copy)
+
+
+def test_a_bit_flipped_anywhere_in_the_index(copy):
+    path = copy.with_name("model.ckpt-1.index")
+    data, good = path.read_bytes(), list(tf_bundle.read(copy))
+    for place in range(0, len(data), 37):
+        change(path, place)
+        try:
+            assert list(tf_bundle.read(copy)) == good  # padding of the footer
+            assert place >= len(data) - 48
+        except AlbertError as error:
+            assert "model.ckpt-1.index" in str(error)
+        path.write_bytes(data)
+
+
+def test_a_sliced_variable_is_refused_by_name(tmp_path):
+    entry = tf_bundle.Entry(1, (4,), 0, 0, 16, 0)
+    table = {b"": tf_bundle._HEADER % 1, b"part": tf_bundle._message(entry) + b"\x3a\x00"}
+    (tmp_path / "model.index").write_bytes(sstable.write_table(table))
+    with pytest.raises(AlbertError, match="model.index: part is stored in slices"):
+        tf_bundle.read(tmp_path / "model")
+
+
+def test_reading_holds_little_more_than_the_file(tmp_path):
+    tensors = {f"kernel_{number}": np.full((1_500_000,), number, np.float32) for number in range(5)}
+    tf_bundle.write(tmp_path / "model", tensors)
+    tf_bundle.read(GOLDENS / "classifier" / "model.ckpt-9")  # the checksum's tables are there from now on
+    tracemalloc.start()
+    found = tf_bundle.read(tmp_path / "model")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found["kernel_4"][-1] == 4
+    assert peak < 1.3 * sum(tensor.nbytes for tensor in tensors.values())
