@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+from albert_jax import converted
 from albert_jax import experiment as experiments
 from albert_jax.checkpoint import FOLDER, Checkpoints, open_for_reading
 from albert_jax.data import describe as data
@@ -20,6 +21,10 @@ def describe(path: str | Path) -> str:
         return _workdir(path)
     if path.resolve().parent.name == FOLDER and path.name.isdigit():
         return _checkpoint(open_for_reading(path.resolve().parent.parent), int(path.name))
+    if converted.is_converted(path):
+        about = converted.about(path)
+        params = {name: (array.shape, str(array.dtype)) for name, array in converted.params(path).items()}
+        return f"{path}: converted from {about.origin}, head {about.head or 'none'}\n\n" + _table(params, "")
     if (path / FOLDER).is_dir():
         checkpoints = open_for_reading(path)
         return _checkpoint(checkpoints, checkpoints.steps[-1])
@@ -51,12 +56,17 @@ def _checkpoint(checkpoints: Checkpoints, step: int) -> str:
         raise AlbertError(f"there is no finished checkpoint of step {step}; there are {checkpoints.steps}")
     arrays = checkpoints.shapes(step)
     params = {name.removeprefix("params/"): leaf for name, leaf in arrays.items() if name.startswith("params/")}
+    rest = sum(math.prod(shape) for name, (shape, _) in arrays.items() if not name.startswith("params/"))
+    return _table(params, f", {rest:,} numbers of optimizer state", f"step {step}: ")
+
+
+def _table(params: dict[str, tuple[tuple[int, ...], str]], after: str, before: str = "") -> str:
+    """Name, shape, count and dtype of every parameter."""
     rows = [(name, " x ".join(map(str, shape)) or "scalar", math.prod(shape), dtype)
             for name, (shape, dtype) in params.items()]  # fmt: skip
     numbers = sum(row[2] for row in rows)
-    rest = sum(math.prod(shape) for name, (shape, _) in arrays.items() if not name.startswith("params/"))
     return format_table(
         ("parameter", "shape", "numbers", "dtype"),
         [*rows, ("total", "", numbers, "")],
-        f"step {step}: {numbers:,} parameters, {rest:,} numbers of optimizer state",
+        f"{before}{numbers:,} parameters{after}",
     )

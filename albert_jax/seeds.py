@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+from albert_jax import mirror
 from albert_jax.compare import compare
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import evaluate
@@ -22,11 +23,12 @@ def seeds(experiment: Experiment, workdir: str | Path, n: int, split: str = "tes
         raise AlbertError(f"n is {n}; give the number of seeds, at least 1")
     workdirs = []
     for seed in range(experiment.seed, experiment.seed + n):
-        place = Path(workdir) / f"seed-{seed}"
+        place = mirror.local(f"{workdir}/seed-{seed}")
         train(dataclasses.replace(experiment, seed=seed), place)
         evaluate(place, split)
         if jax.process_index() == 0:
             write_report(place)  # again: now with the scores
+            mirror.store(place)
         workdirs.append(place)
     if jax.process_index() == 0:
         compare(workdirs, split)

@@ -40,7 +40,7 @@ def test_plain_line_holds_everything():
     progress.show(101, "train", SCALARS)
     assert output.getvalue() == (
         "pretrain 101/1,000 10% | loss 7.1235 | MLM 21.3% | order 78.2% | rate 1.30e-03 | 15.2k tokens/s | "
-        "61% of peak | 1:30 left\n"  # 100 steps took 10 s, 899 are left
+        "MFU 61% | 1:30 left\n"  # 100 steps took 10 s, 899 are left
     )
 
 

@@ -89,21 +89,21 @@ class OpenClassification:
         self.tokenizer, source = open_tokenizer(task)
         self.config = with_vocabulary(config, self.tokenizer, source)
         self.tokens_per_example = task.max_length
-        self.settled, self._target = self._settle()
-        self.labels = list(self._target.labels)
+        self.settled, self.target = self._settle()
+        self.labels = list(self.target.labels)
 
     @property
     def best(self) -> tuple[str, bool]:
-        return self._target.best
+        return self.target.best
 
     @property
     def scores(self) -> tuple[str, ...]:
-        return self._target.scores
+        return self.target.scores
 
     @property
     def baselines(self) -> dict[str, float]:
         """Accuracy of always saying the validation split's most frequent class."""
-        if not isinstance(self._target, OneClass):
+        if not isinstance(self.target, OneClass):
             return {}
         shares = counts(self.labels, self._split("validation").records)
         return {"majority_accuracy": float(shares.max() / shares.sum())}
@@ -182,7 +182,7 @@ class OpenClassification:
             records, shown = paragraphs.by_package(task.data, split, self.labels, count, task.sample_seed)
         else:
             records = self._train_records if split == "train" else self._read(split)
-            self._target.array(records)  # a label that is unknown is an error, drawn or not
+            self.target.array(records)  # a label that is unknown is an error, drawn or not
             if count:
                 known = self.labels if task.target == "class" else [""]
                 classes = [record.target if task.target == "class" else "" for record in records]
@@ -190,7 +190,7 @@ class OpenClassification:
             shown = [dict(zip(task.text_columns, record.texts, strict=True)) for record in records]
         texts = [record.texts for record in records]
         doing = f"encoding the {split} split"
-        examples = FramedTexts(self.tokenizer, texts, self._target.array(records), task.max_length, doing)
+        examples = FramedTexts(self.tokenizer, texts, self.target.array(records), task.max_length, doing)
         self._splits[split] = _Split(records, shown, examples)
         return self._splits[split]
 
@@ -209,7 +209,7 @@ class OpenClassification:
     # ---- model
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
-        return AlbertForSequenceClassification(self.config, self._target.outputs, rngs=rngs)
+        return AlbertForSequenceClassification(self.config, self.target.outputs, rngs=rngs)
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
         return {"examples": batch["example_weight"].sum()}
@@ -218,16 +218,16 @@ class OpenClassification:
         self, model: AlbertForSequenceClassification, batch: Batch, dropout_keys: jax.Array | None
     ) -> tuple[Sums, dict[str, jax.Array]]:
         logits = model(batch["input_ids"], batch["segment_ids"], batch["mask"], dropout_keys)
-        return self._target.sums(logits, batch)
+        return self.target.sums(logits, batch)
 
     # ---- scores
 
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
-        return self._target.evaluation(scores, outputs)
+        return self.target.evaluation(scores, outputs)
 
     def predictions(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
         for shown, row in zip(self._split(split).shown, outputs, strict=True):
-            yield {**shown, **self._target.prediction(row)}
+            yield {**shown, **self.target.prediction(row)}
 
 
 def encode(tokenizer: AnyTokenizer, text: str, max_length: int) -> dict[str, np.ndarray]:

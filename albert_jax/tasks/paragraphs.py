@@ -1,6 +1,5 @@
 """Labelled examples of a pydocs corpus, which needs no download: paragraphs by package, and code mentions in them."""
 
-import re
 from collections.abc import Hashable, Sequence
 from typing import Any, TypeVar
 
@@ -9,6 +8,7 @@ import numpy as np
 from albert_jax.data.conll import OUTSIDE, Sentence
 from albert_jax.data.labelled import Labelled
 from albert_jax.data.pydocs import blank_names, load_names, load_paragraphs
+from albert_jax.data.requests import word_spans
 from albert_jax.errors import AlbertError
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def by_package(
 def mentions(data: str, split: str, count: int, seed: int) -> list[Sentence]:
     """`count` paragraphs with at least one code mention, as words tagged B-CODE, I-CODE and O; 0: all there are.
 
-    A word is a run of letters, digits and underscores, or one other character; it is of a mention when they overlap.
+    Words are those of `word_spans`; one is of a mention when they overlap.
 
     Raises AlbertError when the split has none.
     """
@@ -81,12 +81,12 @@ def tagged(text: str, marked: Sequence[tuple[int, int]]) -> tuple[tuple[str, ...
     tags: list[str] = []
     waiting = list(marked)
     begun = False
-    for match in re.finditer(r"\w+|[^\w\s]", text):
-        while waiting and waiting[0][1] <= match.start():
+    for start, end in word_spans(text):
+        while waiting and waiting[0][1] <= start:
             waiting.pop(0)
             begun = False
-        inside = bool(waiting) and waiting[0][0] < match.end()
-        words.append(match[0])
+        inside = bool(waiting) and waiting[0][0] < end
+        words.append(text[start:end])
         tags.append(f"{'I' if begun else 'B'}-{CODE}" if inside else OUTSIDE)
         begun = inside
     return tuple(words), tuple(tags)

@@ -68,6 +68,16 @@ class OneClass:
             "probabilities": {self.labels[i]: round(float(row["probabilities"][i]), 6) for i in order[:3]},
         }
 
+    def unknown(self, count: int) -> np.ndarray:
+        """A label array for texts whose labels nobody knows, as all of `unknown`."""
+        return np.zeros(count, np.int32)
+
+    def answer(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What is told of a text without a label, the likeliest class first."""
+        order = row["probabilities"].argsort()[::-1]
+        shares = {self.labels[i]: round(float(row["probabilities"][i]), 6) for i in order}
+        return {"label": self.labels[order[0]], "probabilities": shares}
+
 
 @dataclass(frozen=True)
 class ManyLabels:
@@ -118,10 +128,17 @@ class ManyLabels:
         return Evaluation(scores, list(self.labels), [], report, degenerate=degenerate, notes=notes)
 
     def prediction(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        answer = self.answer(row)
+        true = [name for name, on in zip(self.labels, row["label"] > 0.5, strict=True) if on]
+        return {"labels": true, "predicted": answer["labels"], "probabilities": answer["probabilities"]}
+
+    def unknown(self, count: int) -> np.ndarray:
+        return np.zeros((count, len(self.labels)), np.float32)
+
+    def answer(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
         shares = row["probabilities"]
         return {
-            "labels": [name for name, on in zip(self.labels, row["label"] > 0.5, strict=True) if on],
-            "predicted": [name for name, on in zip(self.labels, shares > 0.5, strict=True) if on],
+            "labels": [name for name, on in zip(self.labels, shares > 0.5, strict=True) if on],
             "probabilities": {name: round(float(share), 6) for name, share in zip(self.labels, shares, strict=True)},
         }
 
@@ -168,6 +185,12 @@ class Number:
             "target": round(float(self._real(row["label"])), 6),
             "predicted": round(float(self._real(row["value"])), 6),
         }
+
+    def unknown(self, count: int) -> np.ndarray:
+        return np.zeros(count, np.float32)
+
+    def answer(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        return {"value": float(f"{float(self._real(row['value'])):.7g}")}
 
 
 AnyTarget = OneClass | ManyLabels | Number
