@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from albert_jax import converted, mirror
+from albert_jax import mirror
 from albert_jax.errors import AlbertError
 from albert_jax.state import Params, TrainState, by_name, from_names
 
@@ -32,7 +32,7 @@ class Checkpoints:
     Args:
         workdir: directory of the run.
         config: see `CheckpointConfig`.
-        best: score to rank checkpoints by, and whether more of it is better.
+        best: score to rank checkpoints by, and whether more of it is better; None for what `train` stored beside them.
         writing: this process trains here: what a killed run left half-written is removed.
     """
 
@@ -40,15 +40,14 @@ class Checkpoints:
         self,
         workdir: str | Path,
         config: CheckpointConfig | None = None,
-        best: tuple[str, bool] = ("loss", False),
+        best: tuple[str, bool] | None = None,
         writing: bool = False,
     ):
         # Orbax tells of every file, and prints the trace of what it then raises: our errors say it in one line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = mirror.shared(workdir) / FOLDER
-        self._best = best
         config = config or CheckpointConfig()
-        name, more = best
+        name, more = best or ("loss", False)
         policies = ocp.training.preservation_policies
         kept: list[Any] = [policies.LatestN(config.keep)]
         if config.keep_best:
@@ -66,6 +65,7 @@ class Checkpoints:
             )
         except OSError as error:
             raise AlbertError(f"cannot write checkpoints to {self._folder}: {error.strerror or error}") from error
+        self._best = best or self._stored_ranking()
         self._pending: Any = None
 
     @property
@@ -85,6 +85,10 @@ class Checkpoints:
         if scored:
             return (max if more else min)(scored)[1]
         return max(self.steps, default=None)
+
+    def _stored_ranking(self) -> tuple[str, bool]:
+        name, more = self.about(self.steps[-1]).get("ranking", ("loss", False)) if self.steps else ("loss", False)
+        return name, more
 
     def save(self, state: TrainState, about: dict[str, Any], scores: dict[str, float] | None = None) -> None:
         """Starts to write `state`; `about` (JSON) holds the data position and the experiment.
@@ -187,7 +191,7 @@ def _check_fit(stored: Any, wanted: Any, where: str, shapes: bool = True) -> Non
             )
 
 
-def open_for_reading(path: str | Path, best: tuple[str, bool] = ("loss", False)) -> Checkpoints:
+def open_for_reading(path: str | Path, best: tuple[str, bool] | None = None) -> Checkpoints:
     """The checkpoints of an existing workdir. Raises AlbertError when there is no finished one."""
     folder = mirror.shared(mirror.local(path)) / FOLDER
     if not folder.is_dir():
@@ -196,40 +200,3 @@ def open_for_reading(path: str | Path, best: tuple[str, bool] = ("loss", False))
     if not found.steps:
         raise AlbertError(f"{folder} holds no finished checkpoint; run train first, or wait for the first save")
     return found
-
-
-def initialise(params: Params, source: str | Path) -> tuple[Params, list[str], list[str]]:
-    """`params` with every array that `source`, a converted directory or the best checkpoint of a workdir, has under the
-    same path and shape.
-
-    Returns (parameters, paths that the source lacks and keep their fresh values, paths of the source not used).
-    Raises AlbertError when nothing matches, or when an array of the encoder has another shape.
-    """
-    source = mirror.local(source)
-    if converted.is_converted(source):
-        found = converted.params(source)
-    else:
-        checkpoints = open_for_reading(source)
-        step = checkpoints.best_step
-        assert step is not None
-        found = flat(checkpoints.params(step))
-    want = flat(params)
-    for name, leaf in want.items():
-        if name in found and found[name].shape != leaf.shape and name.startswith("albert/"):
-            raise AlbertError(
-                f"cannot start from {source}: {name} has shape {found[name].shape} there and {leaf.shape} here; "
-                "use the same model.* fields as that run"
-            )
-    taken = {name for name in want if name in found and found[name].shape == want[name].shape}
-    if not any(name.startswith("albert/") for name in taken):
-        raise AlbertError(f"cannot start from {source}: none of its arrays has a name and shape of this model")
-    filled = _fill(params, found, taken)
-    return filled, sorted(set(want) - taken), sorted(set(found) - taken)
-
-
-def _fill(params: Params, found: dict[str, Any], taken: set[str]) -> Params:
-    def pick(path: Any, leaf: Any) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return jax.device_put(found[name], leaf.sharding) if name in taken else leaf
-
-    return jax.tree_util.tree_map_with_path(pick, params)

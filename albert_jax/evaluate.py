@@ -13,11 +13,11 @@ import numpy as np
 from albert_jax import experiment as experiments
 from albert_jax import mirror
 from albert_jax.checkpoint import open_for_reading
-from albert_jax.data.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
 from albert_jax.records import read_baselines, write_atomically
 from albert_jax.sharding import Layout, MeshConfig
+from albert_jax.start import check_vocabulary, inherit
 from albert_jax.state import Params, abstract_params, lay_out, shardings
 from albert_jax.step import make_eval_step
 from albert_jax.tasks import Classification, Tagging
@@ -55,7 +55,7 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
     if split not in SPLITS:
         raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
     workdir = mirror.local(workdir)
-    experiment = experiments.inherit(experiments.read(workdir), workdir)
+    experiment = inherit(experiments.read(workdir), workdir)
     chosen = experiment.task
     if data:
         on_files = isinstance(chosen, (Classification, Tagging)) and chosen.train
@@ -101,13 +101,3 @@ def _choose(steps: list[int], best: int | None, wanted: str) -> int:
     if known.get(wanted) is None:
         raise AlbertError(f"there is no checkpoint {wanted!r}; choose best, latest or one of {steps}")
     return int(known[wanted])  # type: ignore[arg-type]
-
-
-def check_vocabulary(workdir: str | Path, task: OpenTask) -> None:
-    """Raises AlbertError when the model in `workdir` was trained on another vocabulary than the task's data."""
-    known = load_tokenizer(mirror.local(workdir) / "vocab").fingerprint
-    if known != task.tokenizer.fingerprint:
-        raise AlbertError(
-            f"vocabularies differ: {workdir} was trained with {known[:12]}, the data was prepared with "
-            f"{task.tokenizer.fingerprint[:12]}; prepare the data with --vocab {workdir}/vocab"
-        )

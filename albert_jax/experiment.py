@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from albert_jax import converted, mirror
+from albert_jax import mirror
 from albert_jax.checkpoint import CheckpointConfig
-from albert_jax.converted import MODEL_FILE as MODEL_FILE
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.optim import AdamW, Lamb
@@ -126,50 +125,6 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
-# What a model of another shape would not load; the rest is how it is trained and computed.
-_SHAPE = ("vocab_size", "embedding_size", "hidden_size", "layers", "heads", "feed_forward_size", "groups",
-          "inner_groups", "max_positions", "segment_types", "activation", "layer_norm_eps")  # fmt: skip
-
-
-def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
-    """`experiment` with what it leaves to the run that it starts from: the vocabulary of labelled files, and with
-    `model_of_init` the model's shape. A workdir that has begun answers for itself, so `init` may be gone by then.
-
-    Raises AlbertError when `model_of_init` is set and neither has an experiment.
-    """
-    begun = (mirror.local(workdir) / FILE).exists()
-    source = mirror.local(workdir if begun else experiment.init or ".")
-    if experiment.model_of_init:
-        if not (begun or experiment.init or experiment.from_scratch):
-            raise AlbertError(
-                "fine-tuning would start from random parameters; give --init WORKDIR of a pretrained model, whose "
-                "shape is taken, or --from-scratch and the model.* fields that you want"
-            )
-        if begun or experiment.init:
-            stored = model_of(source)
-            shape = {name: getattr(stored, name) for name in _SHAPE}
-            experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **shape))
-    elif experiment.init and not begun:
-        _check_unseen(experiment, model_of(experiment.init))
-    task = experiment.task
-    if isinstance(task, (Classification, Tagging)) and task.train and (begun or experiment.init):
-        given = getattr(read(workdir).task, "vocab", "") if begun else ""
-        if task.vocab in ("", given):
-            task = dataclasses.replace(task, vocab=str(source / "vocab"))
-    return dataclasses.replace(experiment, task=task)
-
-
-def _check_unseen(experiment: Experiment, stored: AlbertConfig) -> None:
-    """Raises AlbertError where the models differ in what no weight shows, so that loading would not fail."""
-    for name in ("heads", "activation", "layer_norm_eps"):
-        have, want = getattr(stored, name), getattr(experiment.model, name)
-        if have != want:
-            raise AlbertError(
-                f"{experiment.init} was made with model.{name} {have} and this experiment has {want}; give "
-                f"--model.{name.replace('_', '-')} {have}, or --model-of-init"
-            )
-
-
 # ---- files
 
 
@@ -204,12 +159,6 @@ def read(workdir: str | Path) -> Experiment:
         return from_dict(Experiment, json.loads(text))
     except json.JSONDecodeError as error:
         raise AlbertError(f"{path} is damaged ({error}); restore it from a copy") from error
-
-
-def model_of(path: str | Path) -> AlbertConfig:
-    """The model that a workdir's experiment or a converted directory tells of. Raises AlbertError when neither does."""
-    path = mirror.local(path)
-    return converted.about(path).model if converted.is_converted(path) else read(path).model
 
 
 # ---- JSON

@@ -29,6 +29,7 @@ from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
 from albert_jax.records import METRICS, read_metrics, write_atomically
 from albert_jax.space import Dimension, Value, apply, read_space
+from albert_jax.start import inherit
 from albert_jax.summary import format_table, print_table
 from albert_jax.train import Diverged, train
 
@@ -79,8 +80,8 @@ def search(experiment: Experiment, workdir: str | Path, space: str, trials: int 
     root = Path(workdir)
     dimensions = read_space(space, experiment)
     for values in _corners(dimensions):
-        experiments.inherit(apply(experiment, values), root / "trial").check()
-    opened = experiments.inherit(experiment, root / "trial")
+        inherit(apply(experiment, values), root / "trial").check()
+    opened = inherit(experiment, root / "trial")
     task = opened.task.open(opened.model, opened.seed)
     ranking = experiment.stopping.ranking(task.best, task.scores)
     with _claimed(root, experiment, dimensions):

@@ -19,13 +19,14 @@ from jax.sharding import Mesh
 from albert_jax import experiment as experiments
 from albert_jax import mirror
 from albert_jax.agreement import barrier, check_equal, check_rows, slow_hosts
-from albert_jax.checkpoint import Checkpoints, initialise
+from albert_jax.checkpoint import Checkpoints
 from albert_jax.errors import AlbertError
-from albert_jax.evaluate import check_vocabulary, score
+from albert_jax.evaluate import score
 from albert_jax.experiment import Experiment
 from albert_jax.records import write_atomically, write_baselines
 from albert_jax.report import write_report
 from albert_jax.sharding import ROWS
+from albert_jax.start import check_vocabulary, inherit, initialise
 from albert_jax.state import abstract_params, abstract_state, count, create, lay_out
 from albert_jax.step import make_eval_step, make_train_step
 from albert_jax.stopping import Patience
@@ -49,7 +50,7 @@ def train(
     Raises AlbertError for bad input, a workdir of another experiment or processes that disagree, and Diverged.
     """
     workdir = mirror.local(workdir)
-    experiment = experiments.inherit(experiment, workdir).check()
+    experiment = inherit(experiment, workdir).check()
     check_equal("different experiments", experiments.shared(experiment), "start all with the same command and code")
 
     # ---- the task on its data, and the experiment as it will be stored
@@ -73,7 +74,7 @@ def train(
     # ---- where to start: 1. resume  2. (an explicit restore is --init)  3. initialise from  4. scratch
     latest = max(checkpoints.steps, default=None)
     said: list[str] = [*task.notes]
-    patience = Patience(experiment.stopping, ranking)
+    patience, complete = Patience(experiment.stopping, ranking), False  # complete: starts as a whole trained model
     seen = {"latest checkpoint": latest, "data": batches.get_state()}
     check_equal("different files", seen, f"{workdir} must be one directory that all share, and the data the same files")
     if latest is not None:
@@ -83,10 +84,9 @@ def train(
         patience = Patience(experiment.stopping, ranking, about.get("patience"))
         said.append(f"continuing at step {latest}")
     elif experiment.init:
-        check_vocabulary(experiment.init, task)
         state = create(task, optimizer, experiment.seed, layout)
-        params, fresh, unused = initialise(state.params, experiment.init)
-        state = state.replace(params=params)
+        params, fresh, unused = initialise(state.params, experiment.init, task)
+        state, complete = state.replace(params=params), not fresh
         said.append(
             f"starting from {experiment.init}; not found there and fresh: {', '.join(fresh) or 'nothing'}; "
             f"found there and not needed: {', '.join(unused) or 'nothing'}"
@@ -132,6 +132,9 @@ def train(
     with mirror.stored(workdir), telemetry, stop_signals() as stopped:
         for line in [banner(experiment, layout.mesh, count(state.params)), *said]:
             telemetry.say(line)
+        if complete:  # what it can do before the first step
+            evaluation, _ = score(task, eval_step, state.params, layout, "validation", eval_size)
+            telemetry.log(0, "validation", evaluation.scores)
         if done:
             ended = f"; {patience.told}" if patience.over else ""
             telemetry.say(f"{workdir} is done: {start} of {experiment.steps} steps{ended}")
@@ -181,6 +184,7 @@ def train(
                 if saving:
                     about = {"data": batches.get_state(), "experiment": experiments.to_dict(experiment)}
                     about |= {"vocabulary": task.tokenizer.fingerprint, "patience": patience.state}
+                    about["ranking"] = ranking  # for those who read checkpoints without opening the task
                     usable = scores if evaluating and math.isfinite(scores[ranking[0]]) else None
                     checkpoints.save(state, about, usable)
                     mirror.store(workdir)
@@ -207,7 +211,7 @@ def dry_run(experiment: Experiment, workdir: str | Path) -> None:
 
     Raises AlbertError as `train` does before its first step, but for what is in the workdir.
     """
-    experiment = experiments.inherit(experiment, mirror.local(workdir)).check()
+    experiment = inherit(experiment, mirror.local(workdir)).check()
     task = experiment.task.open(experiment.model, experiment.seed)
     experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
     layout = lay_out(task, experiment.mesh)
@@ -232,6 +236,8 @@ def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
                 f"{'; ...' if len(changed) > 4 else ''}); use another --workdir, or give the same fields to continue it"
             )
         check_vocabulary(workdir, task)
+    elif experiment.init:
+        check_vocabulary(experiment.init, task)
     barrier("checked")  # nobody reads what process 0 is about to write
     if jax.process_index() == 0:
         try:

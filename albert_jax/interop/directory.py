@@ -9,6 +9,7 @@ from albert_jax.errors import AlbertError
 from albert_jax.interop.names import parts
 from albert_jax.interop.restored import NEEDED, Head
 from albert_jax.interop.source import Source
+from albert_jax.model.config import AlbertConfig
 
 EXPERIMENT = "experiment.json"
 # Heads by the class of the task that trains them.
@@ -22,9 +23,23 @@ _HEADS: dict[str, Head] = {
 _PROBLEMS = {"labels": "multi_label_classification", "number": "regression"}  # by a Classification's target
 
 
+def head_of(task: object) -> Head | None:
+    """The head that a task's config trains."""
+    return _HEADS.get(type(task).__name__)
+
+
 def is_ours(path: Path) -> bool:
     """Whether `path` is a converted directory or a workdir."""
     return converted.is_converted(path) or (path / EXPERIMENT).is_file()
+
+
+def config(path: Path) -> AlbertConfig:
+    """The model's configuration. Raises AlbertError where it is damaged."""
+    if converted.is_converted(path):
+        return converted.about(path).model
+    from albert_jax import experiment as experiments  # here for the reason that `read` has
+
+    return experiments.read(path).model
 
 
 def read(path: str | Path) -> Source:
@@ -43,7 +58,7 @@ def read(path: str | Path) -> Source:
         experiment = experiments.read(path)
         task = experiment.task
         problem, labels = _PROBLEMS.get(getattr(task, "target", ""), ""), tuple(getattr(task, "labels", ()))
-        about = converted.About(experiment.model, _HEADS.get(type(task).__name__), labels, problem, str(path))
+        about = converted.About(experiment.model, head_of(task), labels, problem, str(path))
         checkpoints = open_for_reading(path)
         assert checkpoints.best_step is not None
         params = flat(checkpoints.params(checkpoints.best_step))

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 
 from albert_jax import safetensors
-from albert_jax.data.text import Normalization
-from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.data.tokenizers import AnyTokenizer
-from albert_jax.data.wordpiece import WordPieceTokenizer
+from albert_jax.data import tokenizers
 from albert_jax.errors import AlbertError
 from albert_jax.interop.hf_tokenizer import write_tokenizer
 from albert_jax.interop.names import from_ours, parts, to_ours
@@ -19,6 +16,7 @@ from albert_jax.interop.released import config_from_hf, to_hf
 from albert_jax.interop.restored import NEEDED, Head
 from albert_jax.interop.source import Source
 from albert_jax.interop.torch_pickle import TorchFile
+from albert_jax.model.config import AlbertConfig
 from albert_jax.safetensors import SafetensorsFile
 
 ARCHITECTURES: dict[str, Head | None] = {
@@ -39,6 +37,11 @@ def is_directory(path: Path) -> bool:
     return path.is_dir() and (path / CONFIG).is_file()
 
 
+def config(path: str | Path, name: str = "") -> AlbertConfig:
+    """What config.json tells, as `read` does."""
+    return config_from_hf(_json(Path(path) / CONFIG), name or str(path), str(Path(path) / CONFIG))
+
+
 def read(path: str | Path, name: str = "") -> Source:
     """The model in a Hugging Face directory. `name` is what it is called on the hub, "" for the path.
 
@@ -46,17 +49,17 @@ def read(path: str | Path, name: str = "") -> Source:
     """
     path = Path(path)
     fields = _json(path / CONFIG)
-    config = config_from_hf(fields, name or str(path), str(path / CONFIG))
-    params = to_ours("hf", tensors(path), config, str(path))
+    model = config(path, name)
+    params = to_ours("hf", tensors(path), model, str(path))
     return Source(
         origin=name or str(path),
         format="hf",
-        config=config,
+        config=model,
         params=params,
         head=_head(fields, params, path / CONFIG),
         labels=_labels(fields, params, path / CONFIG),
         problem=fields.get("problem_type") or "",
-        tokenizer=_vocabulary(path),
+        tokenizer=tokenizers.load(path) if tokenizers.find(path) else None,
     )
 
 
@@ -122,7 +125,7 @@ index does not put there"
         return len(self._places)
 
 
-# ---- head and vocabulary
+# ---- head and labels
 
 
 def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray], source: Path) -> Head | None:
@@ -158,22 +161,6 @@ def _labels(fields: dict[str, Any], params: Mapping[str, np.ndarray], source: Pa
             f"{source}: id2label names {len(names)} classes, the classifier has {classes}; correct the one"
         )
     return tuple(str(label) for _, label in sorted(names.items(), key=lambda item: int(item[0])))
-
-
-def _vocabulary(path: Path) -> AnyTokenizer | None:
-    """The vocabulary with the normalisation that tokenizer_config.json tells; None where neither spiece.model nor
-    vocab.txt is there."""
-    stored = path / "tokenizer_config.json"
-    choices = _json(stored) if stored.is_file() else {}
-    if (path / "vocab.txt").is_file():
-        return WordPieceTokenizer.load(path / "vocab.txt", choices.get("do_lower_case", True))
-    file = path / "spiece.model"
-    if not file.is_file():
-        return None
-    normalization = Normalization(
-        lower=choices.get("do_lower_case", True), keep_accents=choices.get("keep_accents", False)
-    )
-    return Tokenizer(file.read_bytes(), normalization, source=str(file))
 
 
 # ---- writing

@@ -4,11 +4,14 @@ import dataclasses
 import warnings
 from pathlib import Path
 
+from albert_jax import mirror
 from albert_jax.data.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop import directory, google, hf
 from albert_jax.interop.restored import Head, RestoredAlbert, build
 from albert_jax.interop.source import Source
+from albert_jax.interop.tf_checkpoint import find
+from albert_jax.model.config import AlbertConfig
 
 
 def load(
@@ -42,7 +45,7 @@ def open_source(path_or_name: str | Path) -> Source:
 
     Raises AlbertError for what is no model or is damaged, and for a vocabulary whose size is not the word table's.
     """
-    path = Path(path_or_name).expanduser()
+    path = mirror.local(path_or_name).expanduser()
     source = _open(path, str(path_or_name))
     pieces = source.tokenizer.vocab_size if source.tokenizer else source.config.vocab_size
     if pieces != source.config.vocab_size:
@@ -52,6 +55,21 @@ def open_source(path_or_name: str | Path) -> Source:
         )
     _warn_of_groups(source)
     return source
+
+
+def look(path_or_name: str | Path) -> tuple[AlbertConfig, Path]:
+    """The configuration of the model that `open_source` would open, read without its weights where that can be, and
+    where `data.tokenizers.load` finds its vocabulary, should it have one. Raises AlbertError as `open_source` does."""
+    path = mirror.local(path_or_name).expanduser()
+    if directory.is_ours(path):
+        return directory.config(path), path / "vocab"
+    if not path.exists() and not Path(f"{path}.index").exists():
+        path = _download(str(path_or_name))
+    if hf.is_directory(path):
+        return hf.config(path, str(path_or_name)), path
+    with find(path) as found:
+        lasting = path if path.is_file() or found.vocabulary is None else found.vocabulary
+        return found.config(), lasting
 
 
 def _warn_of_groups(source: Source) -> None:

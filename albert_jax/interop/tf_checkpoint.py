@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from albert_jax.data.tokenizers import RELEASED_NAMES
 from albert_jax.errors import AlbertError
 from albert_jax.interop.released import RELEASED, config_from_google, released
 from albert_jax.interop.tf_bundle import Bundle
@@ -22,7 +23,6 @@ from albert_jax.model.config import AlbertConfig
 CONFIG_FILE = "albert_config.json"
 _ARCHIVE = (".tar", ".tar.gz", ".tgz")
 _DATA = re.compile(r"\.data-\d{5}-of-\d{5}$")
-_VOCABULARIES = ("30k-clean.model", "spiece.model", "vocab.txt", "vocab_chinese.txt")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _located(prefix: Path, directory: Path, config: str | Path | None, name: str
         homes.append(prefix.parent.parent)
     places = [place for home in homes for place in (home, home / "assets")]
     config_path = Path(config) if config is not None else _first(places, [CONFIG_FILE])
-    vocabulary = _first(places, _VOCABULARIES) or _first(places, ["*.model"])
+    vocabulary = _first(places, RELEASED_NAMES) or _first(places, ["*.model"])
     return TfCheckpoint(prefix, config_path, vocabulary, name)
 
 

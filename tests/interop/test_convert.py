@@ -3,28 +3,20 @@
 import dataclasses
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
 from albert_jax import converted
-from albert_jax import experiment as experiments
 from albert_jax.__main__ import main
-from albert_jax.checkpoint import flat, initialise
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.data.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError
-from albert_jax.evaluate import check_vocabulary, score
 from albert_jax.inspect import describe
 from albert_jax.interop import convert as module
 from albert_jax.interop import directory, hf, tf_bundle
 from albert_jax.interop.convert import Growth, convert
 from albert_jax.interop.grow import add_pieces, grow
 from albert_jax.interop.load import load, open_source
-from albert_jax.interop.restored import build
-from albert_jax.state import create, lay_out
-from albert_jax.step import make_eval_step
-from tests import tiny
 from tests.interop.hf_goldens import CASES, GOLDENS, opened
 
 
@@ -199,52 +191,6 @@ def test_a_larger_table_needs_a_larger_vocabulary(with_vocabulary, tmp_path):
     assert list(tmp_path.iterdir()) == []
     convert(GOLDENS / "span", tmp_path / "out", growth=Growth(vocab_size=64))
     assert open_source(tmp_path / "out").params["albert/embeddings/word"].shape == (64, 8)
-
-
-# ---- training goes on from it
-
-
-def test_the_evaluation_at_step_0_is_the_converted_models(with_vocabulary, corpus, tmp_path):
-    """Through the steps that `train` takes with --init, against losses from the loaded model's logits."""
-    convert(with_vocabulary, tmp_path / "out")
-    given = tiny.experiment(corpus, init=str(tmp_path / "out"), model_of_init=True)
-    experiment = experiments.inherit(given, tmp_path / "run")
-    assert experiment.model == dataclasses.replace(open_source(with_vocabulary).config, vocab_size=300)
-    task = experiment.task.open(experiment.model, 0)
-    check_vocabulary(tmp_path / "out", task)
-    layout = lay_out(task, experiment.mesh)
-    fresh_state = create(task, experiment.optim.build(experiment.steps, {}), 0, layout)
-    params, fresh, unused = initialise(fresh_state.params, tmp_path / "out")
-    assert (fresh, unused) == ([], [])
-    same({k: np.asarray(v) for k, v in flat(params).items()}, open_source(with_vocabulary).params)
-    found, _ = score(task, make_eval_step(task, layout), params, layout, "validation", 8)
-
-    source = open_source(with_vocabulary)
-    model = build(source.config, "pretrain", dict(source.params), "source")
-    sums = np.zeros(4)
-    for batch in task.eval_batches("validation", 8, layout.process_rows(8)):
-        out = model(batch["input_ids"], batch["segment_ids"], batch["mask"], batch["masked_positions"])
-        for place, logits, labels, weights in [
-            (0, out.mlm_logits, batch["masked_ids"], batch["masked_weights"]),
-            (2, out.order_logits, batch["order_label"], batch["order_weight"]),
-        ]:
-            log = np.asarray(jax.nn.log_softmax(logits), np.float64)
-            losses = -np.take_along_axis(log, labels[..., None].astype(int), -1)[..., 0]
-            sums[place : place + 2] += (losses * weights).sum(), weights.sum()
-    assert found.scores["mlm_loss"] == pytest.approx(sums[0] / sums[1], abs=2e-5)
-    assert found.scores["order_loss"] == pytest.approx(sums[2] / sums[3], abs=2e-5)
-
-
-def test_what_no_weight_shows_must_agree(with_vocabulary, corpus, tmp_path):
-    convert(with_vocabulary, tmp_path / "out")
-    config = open_source(tmp_path / "out").config
-    for change, message in [
-        (dict(heads=2), "model.heads 4 and this experiment has 2; give --model.heads 4"),
-        (dict(activation="relu"), "model.activation gelu_tanh and this experiment has relu"),
-    ]:
-        other = tiny.experiment(corpus, init=str(tmp_path / "out"), model=dataclasses.replace(config, **change))
-        with pytest.raises(AlbertError, match=message):
-            experiments.inherit(other, tmp_path / "run")
 
 
 def test_a_damaged_directory(tmp_path):
