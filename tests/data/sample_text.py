@@ -1,7 +1,7 @@
 """Real English for tests, the same on every machine: topics of Python 3.11's own `help()`, a sentence a line.
 
-The text is the Python Software Foundation's (docs.python.org/3.11/license.html); other versions of Python word it otherwise,
-and a vocabulary learned from other words is another vocabulary.
+The text is the Python Software Foundation's (docs.python.org/3.11/license.html). Other versions of Python word it
+otherwise, and a vocabulary learned from other words is another vocabulary.
 """
 
 import gzip
