@@ -2,15 +2,24 @@
 
 import argparse
 import errno
+import glob
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from albert_jax import __version__
 from albert_jax.errors import AlbertError
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that tells what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise AlbertError(f"{message}; see {self.prog} --help")
+
 
 # ---- verbs: each takes its words and returns an exit code
 
@@ -31,7 +40,7 @@ def _experiment(
     from albert_jax import mirror
     from albert_jax.cli import parse
 
-    first = argparse.ArgumentParser(
+    first = _Parser(
         prog=f"albert_jax {verb}",
         add_help=False,
         allow_abbrev=False,
@@ -168,7 +177,7 @@ def evaluate(args: Sequence[str]) -> int:
         evaluation = evaluate(workdir, asked.split, asked.checkpoint, asked.data)
         if first:
             print_evaluation(f"{asked.workdir}, {asked.split} split", evaluation)
-            print(f"report: {write_report(workdir)}")
+            print(f"report: {mirror.address(write_report(workdir))}")
             mirror.store(workdir)
     return 0
 
@@ -205,7 +214,7 @@ def inspect(args: Sequence[str]) -> int:
     """tell what a workdir, prepared corpus or vocabulary holds"""
     from albert_jax.inspect import describe
 
-    parser = argparse.ArgumentParser(prog="albert_jax inspect", description="Tell what a path holds.")
+    parser = _Parser(prog="albert_jax inspect", description="Tell what a path holds.")
     parser.add_argument("path", help="workdir, checkpoint directory, prepared directory, vocabulary or .model file")
     print(describe(parser.parse_args(list(args)).path))
     return 0
@@ -226,7 +235,7 @@ def compare(args: Sequence[str]) -> int:
     """one table of the test scores of several workdirs, seeds of a run side by side"""
     from albert_jax.compare import compare
 
-    parser = argparse.ArgumentParser(prog="albert_jax compare", description=compare.__doc__)
+    parser = _Parser(prog="albert_jax compare", description=compare.__doc__)
     parser.add_argument("workdir", nargs="+", help="directories that evaluate has scored")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
     asked = parser.parse_args(list(args))
@@ -239,7 +248,7 @@ def convert(args: Sequence[str]) -> int:
     from albert_jax.interop.convert import Growth
     from albert_jax.interop.convert import convert as run
 
-    parser = argparse.ArgumentParser(prog="albert_jax convert", description=convert.__doc__)
+    parser = _Parser(prog="albert_jax convert", description=convert.__doc__)
     sources = "archive, directory, prefix or TF-Hub module of Google's; Hugging Face directory or hub name; "
     parser.add_argument("source", help=f"{sources}albert_jax directory or workdir")
     parser.add_argument("destination", help="directory to make")
@@ -259,7 +268,7 @@ def heads(args: Sequence[str]) -> int:
     from albert_jax.interop.heads import check_heads, head_table
     from albert_jax.interop.load import open_source
 
-    parser = argparse.ArgumentParser(prog="albert_jax heads", description=heads.__doc__)
+    parser = _Parser(prog="albert_jax heads", description=heads.__doc__)
     parser.add_argument("source", help="what convert takes; with an MLM head and a vocabulary")
     parser.add_argument("text", help="plain text, of the kind and language that the model was trained on")
     parser.add_argument("--candidates", type=int, nargs="+", default=(), help="head counts (default: the usual widths)")
@@ -281,13 +290,17 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def _set_up_jax() -> None:
-    """Memory kept between steps, and a cache of compiled programs that outlives the process, unless
-    JAX_COMPILATION_CACHE_DIR says otherwise."""
+    """Memory kept between steps, no complaints about a TPU that is not there, and a cache of compiled programs that
+    outlives the process, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
     import jax
 
     from albert_jax.host_memory import keep_freed_memory
 
     keep_freed_memory()
+    # Where libtpu is installed and no TPU is there, it asks for these two at length before JAX goes on with the CPU.
+    if not glob.glob("/dev/accel*") and not glob.glob("/dev/vfio/*"):
+        os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
+        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "albert_jax" / "compiled"))
@@ -324,7 +337,7 @@ def main(words: Sequence[str] | None = None) -> int:
             raise AlbertError(f"there is no verb {words[0]!r}{hint} The verbs are {', '.join(VERBS)}")
         return VERBS[words[0]](words[1:])
     except AlbertError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)  # names in files may hold line ends
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -82,12 +82,12 @@ def draw_curve(curve: Curve, records: Sequence[Mapping[str, Any]], baselines: Ma
     axes.legend(  # beside the title, where no curve can be; loc="best" also takes a second on long curves
         frameon=False,
         labelcolor=INK,
-        prop={"family": _FAMILY, "size": 8.5},
+        prop={"family": _FAMILY, "size": 8},
         loc="lower right",
         bbox_to_anchor=(1.0, 0.99),
         ncols=len(series) + (level is not None),
-        handlelength=1.9,
-        columnspacing=1.2,
+        handlelength=1.4,
+        columnspacing=1.0,
         borderaxespad=0.0,
     )
     _save(figure, path)

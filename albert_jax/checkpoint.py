@@ -64,7 +64,9 @@ class Checkpoints:
                 cleanup_tmp_directories=writing,
             )
         except OSError as error:
-            raise AlbertError(f"cannot write checkpoints to {self._folder}: {error.strerror or error}") from error
+            raise AlbertError(
+                f"cannot write to {self._folder}: {error.strerror or error}; make room or choose another --workdir"
+            ) from error
         self._best = best or self._stored_ranking()
         self._pending: Any = None
 

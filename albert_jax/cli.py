@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -96,8 +97,8 @@ def _first_complaint(kind: Any, args: Sequence[str], printed: str, default: Any)
             return f"there is no field {word.split('=')[0]}{hint}"
     text = re.sub(r"\x1b\[[0-9;]*m", "", printed)
     lines = [re.sub(r"^[│┃|]\s*|\s*[│┃|]$", "", line).strip() for line in text.splitlines()]
-    words = [line for line in lines if line and not re.match(r"^[╭╰├─└┌┏┗━╌-]", line)]
-    told = " ".join(word for word in words if not word.startswith("For full helptext"))
+    words = [line for line in lines if line and not re.match(r"^([╭╰├─└┌┏┗━╌]|-+$)", line)]
+    told = " ".join(itertools.takewhile(lambda line: not line.startswith("For full helptext"), words))
     return re.sub(r"\s+", " ", told).strip() or "the command line could not be read; see --help"
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -49,10 +50,30 @@ def about(path: str | Path) -> About:
         stored = json.loads(file.read_text(encoding="utf-8"))
         if stored.pop("format") != _FORMAT:
             raise ValueError("written by another version")
-        stored["model"], stored["labels"] = AlbertConfig(**stored["model"]), tuple(stored["labels"])
-        return About(**stored)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AlbertError) as error:
+        stored["model"], stored["labels"] = _model(stored["model"]), _names(stored["labels"])
+        told = About(**stored)
+        if not all(isinstance(text, str) for text in (told.head or "", told.problem, told.origin)):
+            raise ValueError(f"head is {told.head!r}, problem {told.problem!r}, origin {told.origin!r}")
+        return told
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, AlbertError) as error:
         raise AlbertError(f"{file} is damaged ({error}); convert again, or restore it from a copy") from error
+
+
+def _model(fields: dict[str, Any]) -> AlbertConfig:
+    """The configuration, whose class checks numbers but not types."""
+    hints = get_type_hints(AlbertConfig)
+    for name, value in fields.items():
+        kind = hints.get(name, type(value))  # the class complains of a field that it lacks
+        kinds = (int, float) if kind is float else (kind,)
+        if not (value in get_args(kind) if get_args(kind) else type(value) in kinds):
+            raise ValueError(f"model.{name} is {value!r}")
+    return AlbertConfig(**fields)
+
+
+def _names(labels: Any) -> tuple[str, ...]:
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels are {labels!r}")
+    return tuple(labels)
 
 
 def params(path: str | Path) -> dict[str, np.ndarray]:

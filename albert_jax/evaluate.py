@@ -41,7 +41,8 @@ def score(
         real = np.flatnonzero(rows.pop("example_weight"))
         outputs += [{name: values[i] for name, values in rows.items()} for i in real]
     scores = {name: total / weight if weight else float("nan") for name, (total, weight) in totals.items()}
-    scores["loss"] = sum(scores[name] for name in task.losses if not np.isnan(scores[name]))
+    # Without the losses that nothing was weighed for, but with one that is not a number: it must not count as 0.
+    scores["loss"] = sum(scores[name] for name in task.losses if totals[name][1])
     return task.evaluation(scores, outputs), outputs
 
 
@@ -63,7 +64,7 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
         chosen = dataclasses.replace(chosen, **place)
     task = chosen.open(experiment.model, experiment.seed)
     check_vocabulary(workdir, task)
-    params, layout, step, _ = restored(workdir, experiment, task, checkpoint)
+    params, layout, step = restored(workdir, experiment, task, checkpoint)
     size = experiment.eval_batch_size or experiment.batch_size
     size += -size % layout.row_groups
     evaluation, outputs = score(task, make_eval_step(task, layout), params, layout, split, size)
@@ -81,19 +82,32 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
     return evaluation
 
 
-def restored(
-    workdir: Path, experiment: Experiment, task: OpenTask, checkpoint: str
-) -> tuple[Params, Layout, int, dict[str, Any]]:
-    """Parameters of a checkpoint ("best", "latest" or a step) of a workdir, their layout, the checkpoint's step and
-    what was stored beside it. Raises AlbertError where there is no such checkpoint, or another model's."""
+def restored(workdir: Path, experiment: Experiment, task: OpenTask, checkpoint: str) -> tuple[Params, Layout, int]:
+    """Parameters of a checkpoint ("best", "latest" or a step) of a workdir, their layout and the checkpoint's step.
+
+    Raises AlbertError where there is no such checkpoint, it cannot be read, or it is another model's or vocabulary's.
+    """
     try:
         layout = lay_out(task, experiment.mesh)
     except AlbertError:  # trained elsewhere: a mesh that does not fit the devices here
         layout = lay_out(task, MeshConfig())
-    checkpoints = open_for_reading(workdir, experiment.stopping.ranking(task.best, task.scores))
-    step = _choose(checkpoints.steps, checkpoints.best_step, checkpoint)
-    params = checkpoints.params(step, shardings(abstract_params(task), layout))
-    return params, layout, step, checkpoints.about(step)
+    try:
+        checkpoints = open_for_reading(workdir, experiment.stopping.ranking(task.best, task.scores))
+        step = _choose(checkpoints.steps, checkpoints.best_step, checkpoint)
+        params, about = checkpoints.params(step, shardings(abstract_params(task), layout)), checkpoints.about(step)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = str(error).strip().splitlines() or [repr(error)]
+        raise AlbertError(
+            f"{workdir}: checkpoint {checkpoint!r} cannot be read ({said[0][:200]}); choose another with "
+            "--checkpoint, or restore it from a copy"
+        ) from error
+    known, found = about.get("vocabulary", ""), task.tokenizer.fingerprint
+    if known and known != found:
+        raise AlbertError(
+            f"{workdir}: checkpoint {step} was trained with the vocabulary {known[:12]} and that of now is "
+            f"{found[:12]}; put back the vocabulary that the run was started with"
+        )
+    return params, layout, step
 
 
 def _choose(steps: list[int], best: int | None, wanted: str) -> int:

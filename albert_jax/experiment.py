@@ -54,12 +54,15 @@ class Experiment:
 
     def check(self) -> "Experiment":
         """Itself. Raises AlbertError where two fields do not go together."""
-        if self.epochs < 0 or (self.epochs and self.steps):
+        if not 0 <= self.epochs < math.inf or (self.epochs and self.steps):
             raise AlbertError(f"steps is {self.steps} and epochs {self.epochs:g}; give one of them, 0 for the other")
         positive = ("batch_size", "micro_batches", "max_skipped") + (() if self.epochs else ("steps",))
         for name in positive:
             if getattr(self, name) < 1:
                 raise AlbertError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("eval_every", "eval_batch_size", "data_workers"):
+            if getattr(self, name) < 0:
+                raise AlbertError(f"{name} is {getattr(self, name)}; it must not be negative")
         if self.batch_size % self.micro_batches:
             raise AlbertError(
                 f"batch_size {self.batch_size} does not divide into micro_batches "
@@ -155,10 +158,12 @@ def read(workdir: str | Path) -> Experiment:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise AlbertError(f"{workdir} is not a workdir: it has no {FILE}; give the --workdir of a train run") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise AlbertError(f"{path} cannot be read ({error}); restore it from a copy, or train again") from error
     try:
         return from_dict(Experiment, json.loads(text))
-    except json.JSONDecodeError as error:
-        raise AlbertError(f"{path} is damaged ({error}); restore it from a copy") from error
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise AlbertError(f"{path} is damaged ({error}); restore it from a copy, or train again") from error
 
 
 # ---- JSON
@@ -188,6 +193,8 @@ def from_dict(kind: Any, value: Any) -> Any:
     if origin is tuple:
         return tuple(from_dict(typing.get_args(kind)[0], item) for item in value)
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        if kind in (int, str, bool) and type(value) is not kind:
+            raise TypeError(f"{value!r} where {kind.__name__} is needed")
         return value
     hints = typing.get_type_hints(kind, include_extras=True)
     given = {name: item for name, item in value.items() if name != "kind"}

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from albert_jax import converted
+from albert_jax import converted, mirror
 from albert_jax import experiment as experiments
 from albert_jax.checkpoint import FOLDER, Checkpoints, open_for_reading
 from albert_jax.data import describe as data
@@ -14,7 +14,7 @@ from albert_jax.summary import format_table
 
 def describe(path: str | Path) -> str:
     """A text about `path`. Raises AlbertError when it is nothing of ours."""
-    path = Path(path)
+    path = mirror.local(path)
     if not path.exists():
         raise AlbertError(f"{path} does not exist")
     if (path / experiments.FILE).exists():
@@ -34,7 +34,7 @@ def describe(path: str | Path) -> str:
 def _workdir(path: Path) -> str:
     experiment = experiments.read(path)
     parts = [
-        f"{path}: a run of the experiment {experiment.name!r} ({type(experiment.task).__name__}, "
+        f"{mirror.address(path)}: a run of the experiment {experiment.name!r} ({type(experiment.task).__name__}, "
         f"{experiment.steps:,} steps of {experiment.batch_size}, seed {experiment.seed})"
     ]
     vocabulary = path / "vocab" / "vocab.json"
@@ -44,7 +44,7 @@ def _workdir(path: Path) -> str:
         record = json.loads(scored.read_text())
         scores = ", ".join(f"{name} {value:.4f}" for name, value in record["scores"].items())
         parts.append(f"{record['split']} split at step {record['step']}: {scores}")
-    if not (path / FOLDER).is_dir() or not (checkpoints := Checkpoints(path)).steps:
+    if not (mirror.shared(path) / FOLDER).is_dir() or not (checkpoints := Checkpoints(path)).steps:
         return "\n".join([*parts, "no finished checkpoint yet"])
     steps = checkpoints.steps
     parts.append(f"checkpoints: {', '.join(map(str, steps))} of {experiment.steps}")

@@ -73,6 +73,15 @@ def shared(workdir: str | Path) -> epath.Path:
     return epath.Path(Path(workdir).resolve()) if mirror is None else mirror.remote
 
 
+def address(path: str | Path) -> str:
+    """What a user calls `path`, a file or directory of a workdir: within the bucket, should it have a mirror there."""
+    path = Path(path)
+    for place in (path, *path.parents):
+        if (mirror := _MIRRORS.get(str(place))) is not None:
+            return str(mirror.remote / path.relative_to(place)).rstrip("/")
+    return str(path)
+
+
 def fetch(workdir: str | Path) -> None:
     """Copies what a bucket has and the local directory that stands for it lacks; nothing for others."""
     if str(workdir) in _MIRRORS:

@@ -4,9 +4,9 @@
     predictor(["Anna went home."])[0]["spans"]
     for record in predictor.stream(lines): ...
 
-Texts are put together by length: a row is as long as the next power of two, and a program is compiled once for each
-length. Answers come in the order of the texts, a text that cannot be answered gives a record with an "error", and what
-is read ahead of an answer is bounded.
+Texts are put together by length: rows have 16, 24, 32, 48, 64, 96, ... pieces, and a program is compiled once for each
+length that is met. Answers come in the order of the texts, a text that cannot be answered gives a record with an
+"error", and what is read ahead of an answer is bounded.
 """
 
 import dataclasses
@@ -61,6 +61,12 @@ class Tally:
     first_error: str = ""
 
 
+def _steps() -> list[int]:
+    """Lengths of which each is at most half as long again as the one before: a third of a row is padding at most."""
+    powers = [LEAST_LENGTH << n for n in range(16)]
+    return sorted([*powers, *(3 * power // 2 for power in powers)])
+
+
 @dataclass
 class _Open:
     """A text that has no answer yet."""
@@ -110,24 +116,11 @@ class Predictor:
         self.answers: Answers = (
             TagAnswers(self._task) if isinstance(self._task, OpenTagging) else TextAnswers(self._task)  # type: ignore
         )
-        try:
-            self._params, self._layout, step, about = restored(workdir, experiment, self._task, checkpoint)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            said = str(error).strip().splitlines() or [repr(error)]
-            raise AlbertError(
-                f"{workdir}: checkpoint {checkpoint!r} cannot be read ({said[0][:200]}); choose another with "
-                "--checkpoint, or restore it from a copy"
-            ) from error
-        known, found = about.get("vocabulary", ""), self._task.tokenizer.fingerprint
-        if known and known != found:
-            raise AlbertError(
-                f"{workdir}: checkpoint {step} was trained with the vocabulary {known[:12]} and {workdir}/vocab is "
-                f"{found[:12]}; put back the vocabulary that the run was started with"
-            )
+        self._params, self._layout, _ = restored(workdir, experiment, self._task, checkpoint)
         self._step = make_eval_step(self._task, self._layout)
         self._rows = batch_size + -batch_size % self._layout.row_groups
         longest = chosen.max_length
-        self.lengths = [*(2**n for n in range(20) if LEAST_LENGTH <= 2**n < longest), longest]
+        self.lengths = [*(n for n in _steps() if n < longest), longest]
         self.compiled: dict[int, Any] = {}
         self.tally = Tally()
 
@@ -136,7 +129,7 @@ class Predictor:
     def __call__(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
         """The record of each text, in order. A text is a str; a pair (first, second); a dict with "text", "text_b" or
         "words"; for tagging also a list of words. One that cannot be answered has "error" in its record."""
-        if isinstance(texts, (str, bytes, dict)):
+        if isinstance(texts, (str, bytes, dict)) or not isinstance(texts, Iterable):
             raise AlbertError("give a list of texts, such as [text]")
         return list(self._run(list(texts), "text {}", waits=False))
 
@@ -159,9 +152,12 @@ class Predictor:
         number = 0
 
         def launch(length: int) -> None:
-            """Starts a batch, then collects the one before: the devices never wait for this process."""
-            row = waiting[length]
-            places = [row.popleft() for _ in range(min(len(row), self._rows))]
+            """Starts a batch, then collects the one before: the devices never wait for this process. Room that rows of
+            `length` leave is filled up with shorter ones."""
+            places: list[_Place] = []
+            for shorter in reversed([each for each in self.lengths if each <= length]):
+                row = waiting[shorter]
+                places += [row.popleft() for _ in range(min(len(row), self._rows - len(places)))]
             started = self._start([text.rows[place] for text, place in places], length)
             collect()
             flying.append((places, started))
@@ -193,7 +189,7 @@ class Predictor:
                     while len(waiting[length]) >= self._rows:
                         launch(length)
                 if not taken or patience <= 0:
-                    for length in self.lengths:
+                    for length in reversed(self.lengths):
                         while waiting[length]:
                             launch(length)
                     collect()
@@ -265,12 +261,7 @@ def _fine_tuned(workdir: Path) -> experiments.Experiment:
     """The experiment of a workdir whose model answers something. Raises AlbertError where it does not."""
     if converted.is_converted(workdir):
         raise AlbertError(f"{workdir} is a converted model without a task; fine-tune it: {_how(workdir)}")
-    try:
-        experiment = experiments.read(workdir)
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise AlbertError(
-            f"{workdir / experiments.FILE} is damaged ({error}); restore it from a copy, or train again"
-        ) from error
+    experiment = experiments.read(workdir)
     if not isinstance(experiment.task, (Classification, Tagging)):
         raise AlbertError(f"{workdir} is a pretraining run, which has no labels to give; fine-tune it: {_how(workdir)}")
     return experiment

@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import signal
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,11 +38,20 @@ def predict_lines(
         if size and input != "-" and sys.stderr.isatty() and (output != "-" or not sys.stdout.isatty()):
             lines = stack.enter_context(_progress(lines, size))
         ascii_only = (getattr(target, "encoding", None) or "").lower().replace("-", "") != "utf8"
-        start = time.perf_counter()
-        for record in predictor.lines(lines, "standard input" if input == "-" else input, waits=size is None):
-            target.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")
-            if output == "-":
-                target.flush()
+        interrupted = stack.enter_context(_interruptions())
+        start, written = time.perf_counter(), 0
+        try:
+            for record in predictor.lines(lines, "standard input" if input == "-" else input, waits=size is None):
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+                target.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")
+                if output == "-":
+                    target.flush()
+                written += 1
+        except KeyboardInterrupt:
+            kept = "" if output == "-" else f"; their records are in {target.name}, the same command begins again"
+            print(f"stopped after {written:,} texts{kept}", file=sys.stderr)
+            raise SystemExit(130) from None
     tally = predictor.tally
     seconds = max(time.perf_counter() - start - tally.compiling - tally.waiting, 1e-9)
     print(
@@ -52,9 +63,32 @@ def predict_lines(
     return tally
 
 
+@contextmanager
+def _interruptions() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, beside the KeyboardInterrupt. That is not raised in JAX's callback of the garbage collector, which
+    is where signals often come through: Python would print and drop it."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def told(number: int, frame: Any) -> None:
+        event.set()
+        if frame is None or frame.f_code.co_name != "_xla_gc_callback":
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, told)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _source(path: str) -> tuple[IO[bytes], int | None]:
     """The file, and its bytes; None for one that lines may come from slowly."""
     if path == "-":
+        if sys.stdin is None:
+            raise AlbertError("standard input is closed; give --input FILE")
         try:  # a file object of our own: a thread that waits in that of sys.stdin would keep Python from ending
             file: IO[bytes] = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
         except (io.UnsupportedOperation, ValueError):
@@ -81,6 +115,8 @@ class _target(AbstractContextManager[IO[str]]):
         self._beside: Path | None = None
         self._file: IO[str] = sys.stdout
         if path == "-":
+            if sys.stdout is None:
+                raise AlbertError("standard output is closed; give --output FILE")
             return
         if source != "-" and self._path.exists() and self._path.samefile(source):
             raise AlbertError(f"--output {path} is the input; choose another file")

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -42,12 +43,12 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
                 length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
                 size = self.path.stat().st_size
                 text = file.read(length) if 2 <= length <= size - 8 else b""
-            header = json.loads(text)
+            header = json.loads(text, object_pairs_hook=_each_once)
             self._first = 8 + length
             entries = [(name, _entry(value)) for name, value in header.items() if name != "__metadata__"]
         except OSError as error:
-            raise AlbertError(f"{path}: cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise AlbertError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise AlbertError(f"{path}: not a safetensors file, or one cut short; copy it again") from error
         self._entries = dict(entries)
         end = 0
@@ -74,6 +75,13 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name that stands there twice")
+    return found
 
 
 def _entry(value: dict) -> tuple[np.dtype, tuple[int, ...], int, int]:

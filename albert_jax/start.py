@@ -9,6 +9,7 @@ import jax
 from albert_jax import experiment as experiments
 from albert_jax import mirror
 from albert_jax.checkpoint import flat
+from albert_jax.data.tokenizers import is_there
 from albert_jax.data.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
@@ -67,6 +68,11 @@ def check_vocabulary(source: str | Path, task: OpenTask) -> None:
     """Raises AlbertError when the model at `source` was trained on another vocabulary than the task's data, or has none
     to tell what its pieces are."""
     _, vocab = look(source)
+    if not is_there(vocab):
+        raise AlbertError(
+            f"{source} has no vocabulary, which would tell what its pieces are; put the spiece.model or vocab.txt that "
+            "it was trained with beside its weights"
+        )
     known = load_tokenizer(vocab).fingerprint
     if known != task.tokenizer.fingerprint:
         raise AlbertError(
@@ -81,7 +87,7 @@ def initialise(params: Params, init: str | Path, task: OpenTask) -> tuple[Params
     whose classes, where it names them, are this task's.
 
     Returns (parameters, paths that the source lacks and keep their fresh values, paths of the source not used).
-    Raises AlbertError when nothing matches, or when an array of the encoder has another shape.
+    Raises AlbertError when an array of the encoder has another shape.
     """
     source = open_source(init)
     kind, labels = head_of(task.settled), tuple(getattr(task.settled, "labels", ()))
@@ -95,8 +101,6 @@ def initialise(params: Params, init: str | Path, task: OpenTask) -> tuple[Params
                 "use the same model.* fields as that run"
             )
     taken = {name for name in want if name in found and found[name].shape == want[name].shape}
-    if not any(name.startswith("albert/") for name in taken):
-        raise AlbertError(f"cannot start from {init}: none of its arrays has a name and shape of this model")
     filled = _fill(params, found, taken)
     return filled, sorted(set(want) - taken), sorted(set(source.params) - taken)
 

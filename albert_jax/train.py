@@ -60,9 +60,10 @@ def train(
     ranking = experiment.stopping.ranking(task.best, task.scores)
     seen = {"vocabulary": task.tokenizer.fingerprint, "steps": experiment.steps}
     check_equal("different data", seen, "give all the same prepared files")
-    claim(workdir, experiment, task)
 
-    # ---- devices, optimizer, an empty state
+    check_own(workdir, experiment, task)
+
+    # ---- devices and optimizer
     layout = lay_out(task, experiment.mesh)
     layout.check_batch(experiment.batch_size, experiment.micro_batches)
     optimizer = experiment.optim.build(experiment.steps, abstract_params(task))
@@ -99,6 +100,7 @@ def train(
     else:
         state = create(task, optimizer, experiment.seed, layout)
     start = int(state.step)
+    claim(workdir, experiment, task)  # after all that may be refused: a corrected command finds the workdir as it was
 
     # ---- steps
     train_step = make_train_step(
@@ -137,7 +139,7 @@ def train(
             telemetry.log(0, "validation", evaluation.scores)
         if done:
             ended = f"; {patience.told}" if patience.over else ""
-            telemetry.say(f"{workdir} is done: {start} of {experiment.steps} steps{ended}")
+            telemetry.say(f"{mirror.address(workdir)} is done: {start} of {experiment.steps} steps{ended}")
         for number in range(start, start if done else experiment.steps):
             with meter.waiting():
                 made = next(batches)
@@ -164,10 +166,11 @@ def train(
                 for sentence in slow:
                     telemetry.event(step, sentence)
                 if means["skipped"] >= experiment.max_skipped:
+                    kept = max(checkpoints.steps, default=None)
+                    intact = "nothing was saved yet" if kept is None else f"the checkpoint of step {kept} is intact"
                     raise Diverged(
                         f"{int(means['skipped'])} steps in a row had a gradient that is not finite, the last is "
-                        f"{step}; "
-                        f"the checkpoint of step {max(checkpoints.steps, default=0)} is intact: lower optim.peak_lr, "
+                        f"{step}; {intact}: lower optim.peak_lr, "
                         "raise optim.schedule.warmup_steps, or compute in float32"
                     )
             with meter.pause():
@@ -201,7 +204,7 @@ def train(
     checkpoints.close()
     if jax.process_index() == 0:
         with mirror.stored(workdir):
-            print(f"report: {write_report(workdir)}")
+            print(f"report: {mirror.address(write_report(workdir))}")
     return scores
 
 
@@ -223,11 +226,9 @@ def dry_run(experiment: Experiment, workdir: str | Path) -> None:
     print(f"{stored:,} bytes of parameters and {moments:,} of moments on each device")
 
 
-def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
-    """Writes experiment, baselines and vocabulary into a new workdir, or checks that they are those of this one.
-
-    Raises AlbertError when the workdir belongs to another experiment or cannot be written.
-    """
+def check_own(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
+    """Raises AlbertError when the workdir belongs to another experiment, or a model to start from has another
+    vocabulary."""
     if (workdir / experiments.FILE).exists():
         changed = experiments.differences(experiments.read(workdir), experiment)
         if changed:
@@ -239,6 +240,10 @@ def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
     elif experiment.init:
         check_vocabulary(experiment.init, task)
     barrier("checked")  # nobody reads what process 0 is about to write
+
+
+def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
+    """Writes experiment, baselines and vocabulary into the workdir. Raises AlbertError when it cannot be written."""
     if jax.process_index() == 0:
         try:
             workdir.mkdir(parents=True, exist_ok=True)

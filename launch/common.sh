@@ -42,6 +42,7 @@ parse() {
   name="" type="" zone="" config="" workdir="" slices=1 spot="" dry_run="" delete="" retries=20 overrides=""
   while [ $# -gt 0 ]; do
     case $1 in
+      --dry-run=* | --delete=* | --spot=* | --reserved=* | --delete-when-done=*) fail "${1%%=*} takes no value" ;;
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     esac
     case $1 in
@@ -61,6 +62,12 @@ parse() {
         ;;
       --)
         shift
+        local word
+        for word; do
+          case $word in
+            --config | --config=* | --workdir | --workdir=*) fail "${word%%=*} goes before --; it is not only for train" ;;
+          esac
+        done
         overrides=$(quoted "$@")
         break
         ;;
@@ -72,11 +79,16 @@ parse() {
         ;;
     esac
   done
-  [[ $slices =~ ^[1-9][0-9]*$ ]] || fail "--slices $slices is not a number of slices"
-  [[ $retries =~ ^[0-9]+$ ]] || fail "--retries $retries is not a number"
+  [[ $slices =~ ^[1-9][0-9]{0,2}$ ]] || fail "--slices $slices is not a number of slices, 1 to 999"
+  is_number "$retries" || fail "--retries $retries is not a number"
 }
 
-takes_value() { [ $# -ge 2 ] || fail "$1 needs a value"; }
+takes_value() { [ $# -ge 2 ] && [[ $2 != --* ]] || fail "$1 needs a value"; }
+
+# 0 to 99999, without a leading zero, which bash would read as octal.
+is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,4})$ ]]; }
+
+in_bucket() { [[ $1 =~ ^gs://[^/] ]]; }
 
 check_name() {
   [ -n "$name" ] || fail "--name is missing; choose one, it is how the same command finds its machines again"
@@ -93,6 +105,7 @@ check_run() {
     /* | *..*) fail "--config $config lies outside the repository, which is what is shipped; copy it to configs/" ;;
   esac
   [ -f "$config" ] || fail "there is no $config; one of $(echo configs/*.py)"
+  [[ $config == *.py ]] || fail "--config $config is no Python file; one of $(echo configs/*.py)"
   [ -n "$workdir" ] || fail "--workdir is missing; it is where checkpoints go and where a preempted run continues from"
   # shellcheck disable=SC2034 # used by the scripts that source this
   train="$(quoted .venv/bin/python -m albert_jax train --config "$config" --workdir "$workdir")${overrides:+ $overrides}"
@@ -104,25 +117,28 @@ known_tpu() {
   size=${type##*-}
   families=$(awk '!/^#/ { printf "%s%s", mark, $1; mark = ", " }' launch/tpus.tsv)
   [ -n "$type" ] || fail "--type is missing: FAMILY-SIZE, such as v5litepod-256; families: $families"
-  row=$(awk -v family="$family" '$1 == family' launch/tpus.tsv)
+  row=$(awk -v family="$family" '!/^#/ && $1 == family' launch/tpus.tsv)
   if [ -z "$row" ]; then
     [ "$family" != v5e ] || fail "unknown --type $type; Cloud calls it v5litepod-$size"
     fail "unknown --type $type; types are FAMILY-SIZE, families: $families (a new one goes into launch/tpus.tsv)"
   fi
   # shellcheck disable=SC2034 # runtime is used by the scripts that source this
   read -r family runtime sizes zones <<< "$row"
-  case ",$sizes," in
-    *",$size,"*) ;;
-    *) fail "unknown --type $type; $family comes in $sizes" ;;
-  esac
-  case ",$zones," in
-    *",$zone,"*) ;;
-    *)
-      [ -z "$zone" ] || zone+=" is unknown"
-      fail "--zone ${zone:-is missing}; zones with $family: $zones (a new one goes into launch/tpus.tsv)"
-      ;;
-  esac
+  among "$size" "$sizes" || fail "unknown --type $type; $family comes in $sizes"
+  if ! among "$zone" "$zones"; then
+    if [ -z "$zone" ]; then
+      zone="is missing"
+    elif among "$zone" "$(awk '!/^#/ { printf "%s,", $4 }' launch/tpus.tsv)"; then
+      zone+=" has no $family"
+    else
+      zone+=" is unknown"
+    fi
+    fail "--zone $zone; zones with $family: $zones (a new one goes into launch/tpus.tsv)"
+  fi
 }
+
+# among WORD LIST: whether it is one of the list, which has commas between.
+among() { [[ $1 != *,* && ,$2, == *",$1,"* ]]; }
 
 # Puts what the workers need into build/launch/NAME: the package, configs, launch scripts, and a config from elsewhere.
 stage() {

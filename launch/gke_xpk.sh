@@ -41,15 +41,20 @@ own_option() {
 parse "$@"
 check_name
 [ -n "$cluster" ] || fail "--cluster is missing; xpk cluster list tells their names"
-if [ -z "$delete" ]; then
+if [ -n "$delete" ]; then
+  [ -n "$zone" ] || fail "--zone is missing; it is the cluster's"
+else
   check_run
   known_tpu
-  case $workdir in
-    gs://?*) ;;
-    *) fail "--workdir $workdir is a container's own disk, which ends with it; every worker must reach it: gs://BUCKET/DIR" ;;
+  case $type in
+    v5litepod-1 | v5litepod-4) fail "--type $type is part of a host, which xpk has not; take v5litepod-8, or launch/tpu_vm.sh" ;;
   esac
+  in_bucket "$workdir" ||
+    fail "--workdir $workdir is a container's own disk, which ends with it; every worker must reach it: gs://BUCKET/DIR"
 fi
 need xpk "pip install xpk (in an environment of its own)"
+need gcloud "xpk calls it; see https://cloud.google.com/sdk/docs/install"
+need kubectl "xpk calls it; gcloud components install kubectl"
 
 where=(--cluster "$cluster" --zone "$zone")
 [ -z "$project" ] || where+=(--project "$project")

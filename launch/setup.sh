@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv beside this repository from requirements.txt; with an argument such as "test" also that extra of pyproject.toml.
+# Makes .venv beside this repository from requirements.txt; with an argument such as "test" or "gpu,gcs" also those extras of
+# pyproject.toml.
 # Done once, it is done: a second call returns at once unless requirements.txt or pyproject.toml changed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

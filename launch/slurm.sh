@@ -10,7 +10,8 @@
 #   --name NAME         of the job             --nodes N (default 1)
 #   --type [NAME:]N     GPUs of a node, as `sinfo -o %G` names them, such as h100:8
 #   --zone PARTITION    default: the cluster's own default             --time LIMIT    default: the partition's
-#   --config FILE       of this repository     --workdir DIR           on a file system that the nodes share
+#   --config FILE       of this repository     --workdir DIR           on a file system that the nodes share, or
+#                                                                      gs://BUCKET/DIR
 #   --retries N         requeues after infrastructure failures (default 20)
 #   --dry-run           print the batch script
 #   -- WORDS            the rest goes to train
@@ -37,8 +38,10 @@ check_run
 [[ $nodes =~ ^[1-9][0-9]*$ ]] || fail "--nodes $nodes is not a number of nodes"
 [[ $type =~ ^([A-Za-z0-9_.-]+:)?[1-9][0-9]*$ ]] ||
   fail "--type ${type:-is missing}: GPUs of a node as [NAME:]NUMBER, such as h100:8"
+extras=gpu
 case $workdir in
-  gs://*) ;;
+  gs://[!/]*) extras=gpu,gcs ;;
+  *://*) fail "--workdir $workdir is neither a directory nor gs://BUCKET/DIR" ;;
   /tmp/* | /dev/shm/*) fail "--workdir $workdir is each node's own; give a directory that the nodes share" ;;
   /*) ;;
   *) workdir=$PWD/$workdir && check_run ;;
@@ -95,13 +98,13 @@ SCRIPT
 }
 
 if [ -n "$dry_run" ]; then
-  echo "launch/setup.sh gpu"
+  echo "launch/setup.sh $extras"
   echo "sbatch --parsable << SCRIPT"
   batch_script
   echo "SCRIPT"
   exit 0
 fi
-launch/setup.sh gpu
+launch/setup.sh "$extras"
 mkdir -p runs/slurm
 job=$(batch_script | sbatch --parsable) || fail "sbatch did not take the job, see above"
 job=${job%%;*} # JOB;CLUSTER on a federation

@@ -54,15 +54,15 @@ describe() {
   fi
 }
 
-# Sets kind (queued-resources or tpu-vm) and slice: NONE, READY, LOST (preempted or failed, to be deleted) or another state
-# to wait out.
+# Sets kind (queued-resources or tpu-vm) and slice: NONE, READY, LOST (preempted) or FAILED, to be deleted both, or another
+# state to wait out.
 look() {
   local node state
   kind=queued-resources
   slice=$(describe queued-resources "$name" state.state) || return 1
   case $slice in
     NONE) kind=tpu-vm ;;
-    SUSPENDED | FAILED) slice=LOST ;;
+    SUSPENDED) slice=LOST ;;
   esac
   case $slice in NONE | ACTIVE) ;; *) return 0 ;; esac
   slice=READY # unless a TPU VM says otherwise: a preempted one may be seen before its queued resource knows
@@ -112,13 +112,14 @@ provision() {
         fi
         fresh=yes
         ;;
-      LOST)
-        if [ -n "$fresh" ] && [ "$tries" = 0 ]; then
+      LOST | FAILED)
+        if [ "$slice$tries" = FAILED0 ] && [ -n "$fresh" ]; then
           "${tpus[@]}" queued-resources describe "$name" --zone="$zone" --format="value(state)" >&2 || true
           fail "the request for $name failed, see above; --delete it before asking again"
         fi
         say "$name was preempted or failed; deleting what is left of it"
         delete || return 1
+        [ -z "$fresh" ] || return 1 # asked for here and lost before it was there: that counts as a try
         ;;
     esac
     sleep "$backoff"
@@ -135,6 +136,8 @@ on() {
     words=("${tpus[@]}" tpu-vm ssh "$node" --zone="$zone" --worker="${1/first/0}" --command="cd albert_jax && $2" --quiet)
     if [ -n "$dry_run" ]; then
       run "${words[@]}"
+    elif [ "$1" = first ] || [ ${#nodes[@]} = 1 ]; then
+      "${words[@]}" < /dev/null || status=$? # in the foreground, where Ctrl-C reaches it
     else
       "${words[@]}" < /dev/null &
       pids+=($!)
@@ -174,15 +177,18 @@ finish() {
 
 # One passage from whatever there is to the end of a run, or 1 for an infrastructure failure on the way.
 attempt() {
+  # There from before the first worker is started until all are, also after Ctrl-C: started on some workers only, a run
+  # waits for the others in vain.
+  local half=build/launch/$name.half
   provision || return 1
-  if [ -z "$fresh$half" ] && on first "launch/worker.sh live" 2> /dev/null; then
+  if [ -z "$fresh" ] && [ ! -e "$half" ] && on first "launch/worker.sh live" 2> /dev/null; then
     say "it runs; following it"
     tries=0
   else
     say "shipping the code and starting on every worker"
-    half=yes # started on some workers only, it waits for the others in vain
+    mkdir -p build/launch && touch "$half"
     ship && start || return 1
-    half=""
+    rm -f "$half"
   fi
   began=$SECONDS
   follow && finish
@@ -198,16 +204,14 @@ else
   check_run
   known_tpu
   [ -z "$spot" ] || [ -z "$reserved" ] || fail "--spot and --reserved exclude each other"
-  [[ $backoff =~ ^[0-9]+$ ]] || fail "--backoff $backoff is not a number of seconds"
-  case $workdir in
-    gs://?*) ;;
-    *)
-      [ "$size" -le 8 ] && [ "$slices" = 1 ] ||
-        fail "--workdir $workdir is each worker's own disk, and this run has several; every one must reach it: gs://BUCKET/DIR"
-      [ -z "$spot" ] || fail "--workdir $workdir goes with the VM when it is preempted; give gs://BUCKET/DIR"
-      ;;
-  esac
-  case $data in "" | gs://?*) ;; *) fail "--data $data is not on gs://, from where every worker fetches it" ;; esac
+  is_number "$backoff" || fail "--backoff $backoff is not a number of seconds"
+  if ! in_bucket "$workdir"; then
+    [ "$size" -le 8 ] && [ "$slices" = 1 ] ||
+      fail "--workdir $workdir is each worker's own disk, and this run has several; every one must reach it: gs://BUCKET/DIR"
+    [ -z "$spot" ] || fail "--workdir $workdir goes with the VM when it is preempted; give gs://BUCKET/DIR"
+    [[ $workdir != *://* ]] || fail "--workdir $workdir is neither a directory nor gs://BUCKET/DIR"
+  fi
+  [ -z "$data" ] || in_bucket "$data" || fail "--data $data is not on gs://, from where every worker fetches it"
   [ -z "$data" ] || train+=" --task.data data"
 fi
 need gcloud "see https://cloud.google.com/sdk/docs/install"
@@ -224,21 +228,30 @@ fi
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-trap 'say "left; what is there goes on and costs: the same command follows it, --delete ends it"; exit 130' INT
+left() {
+  # shellcheck disable=SC2046 # a word for each of those in the background, which Ctrl-C does not reach
+  kill $(jobs -p) 2> /dev/null || true
+  say "left; what is there goes on and costs: the same command follows it, --delete ends it"
+  exit 130
+}
+trap left INT
+# Refused at the very first look, it is the login, the project, the zone or a right; later it may be the network.
+look || fail "gcloud cannot tell what there is, see above"
 if [ -n "$delete" ]; then
-  look || fail "gcloud cannot tell what there is, see above"
   [ "$slice" != NONE ] || fail "there is no queued resource or TPU VM named $name in $zone"
   delete
   exit
 fi
 
-tries=0 pause=$backoff half=""
+tries=0 pause=$backoff
 while :; do
   began=$SECONDS
   if attempt; then
     if [ "$status" = 0 ]; then
       say "done"
-      if [ -n "$delete_when_done" ]; then delete; else say "$name is still there, and costs: --delete ends it"; fi
+      [ -n "$delete_when_done" ] && delete && exit 0
+      say "$name is still there, and costs: --delete ends it"
+      [ -z "$delete_when_done" ] || exit 1
       exit 0
     fi
     if ! retriable "$status" && look && [ "$slice" = READY ]; then

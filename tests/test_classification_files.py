@@ -163,6 +163,22 @@ BAD = {
     ("a.tsv", "text\tlabel\nx\thigh\n", "number"): "line 2: the target in 'label' is no number: \"high\"",
     ("a.tsv", "text\tlabel\nx\tnan\n", "number"): "line 2: the target in 'label' is no number",
     ("a.jsonl", '{"text": "x", "label": 3}\n', "labels"): "line 1: 'label' is no list of labels",
+    ("a.tsv", "text\tlabel\nx\t1_000\n", "number"): "line 2: the target in 'label' is no number: \"1_000\"",
+    ("a.tsv", "text\tlabel\nx\t-1e31\n", "number"): r"line 2: the target in 'label' is -1e\+31; scale targets",
+    ("a.jsonl", '{"text": "x", "label": ' + "9" * 400 + "}\n", "number"): "line 1: the target in 'label' is no number",
+    ("a.jsonl", '{"text": "x", "label": NaN}\n', "class"): "line 1: the label in 'label' is missing",
+    ("a.jsonl", "[" * 100_000 + "\n", "class"): "line 1: not JSON .*recursion",
+    ("a.jsonl", '{"text": "x\\ud800", "label": "y"}\n', "class"): r"line 1: in 'text', character 1 is half of a surrog",
+    ("a.jsonl", '{"text": "x", "label": "y\\ud800"}\n', "class"): r"line 1: the label in 'label' is 'y\\ud800', with",
+    ("a.jsonl", '{"te\\nxt": "x", "label": "y"}\n', "class"): r"line 1: no column 'text'; the columns are: 'te\\nxt',",
+    ("a.csv", 'text,label\nu,"v\nw"\n', "class"): r"line 2: the label in 'label' is 'v\\nw', with a line end",
+    ("a.tsv", "text\tlabel\nx\ty\nu\0\tv\n", "class"): "line 3: character 1 is NUL, so this is no plain text",
+    ("b.tsv", "text\tlabel\ttext\nx\ty\tz\n", "class"): "line 1: two columns are called 'text'; rename one",
+    (
+        "b.tsv",
+        "text\tlabel\rx\ty\r",
+        "class",
+    ): r"line 1: no column 'label'; the columns are: text, 'label\\rx', y; name",
     ("a.tsv", "text\tlabel\n", "class"): "no rows in it",
     ("a.txt", "x\ty\n", "class"): "labelled texts are read from .tsv, .csv and .jsonl files",
 }
@@ -181,6 +197,7 @@ def test_bad_tasks_are_told(files, tmp_path):
     other = write_tsv(tmp_path / "other.tsv", [("the", "a"), ("and", "d")])
     one = write_tsv(tmp_path / "one.tsv", [("the", "a"), ("and", "a")])
     numbers = write_tsv(tmp_path / "n.tsv", [("the", "1"), ("and", "2")])
+    same = write_tsv(tmp_path / "same.tsv", [("the", "7"), ("and", "7")])
     cases = [
         (dict(dev=(other,)), r"other.tsv: line 3: the label 'd' is not among those of the training data \(a, b, c\)"),
         (dict(test=(other,)), "other.tsv: line 3: the label 'd' is not among"),
@@ -194,6 +211,17 @@ def test_bad_tasks_are_told(files, tmp_path):
         ),
         (dict(text_columns=("a", "b", "c")), "task.text_columns names 3 columns; one or two"),
         (dict(dev=()), "there are no validation examples: give --task.dev FILE; the best checkpoint"),
+        (dict(train=(other, "")), "task.train holds an empty name; give --task.train FILE"),
+        (dict(labels=("a", "b", "c", "a")), "task.labels names a class twice: a, b, c, a"),
+        (dict(class_weights={"a": -2.0}), "task.class_weights gives 'a' -2; give factors of at least 0"),
+        (dict(class_weights={"a": float("nan")}), "task.class_weights gives 'a' nan"),
+        (dict(class_weights={"a": float("inf")}), "task.class_weights gives 'a' inf"),
+        (dict(target="labels", label_separator=""), "task.label_separator is empty"),
+        (dict(target="number", train=(same,)), "every target of the training data is 7; two values are needed"),
+        (dict(target="number", train=(numbers,), standard=(1.0, 0.0)), r"task.standard is \(1.0, 0.0\); give a mean"),
+        (dict(text_columns=("text", "label")), r"task.label_column \(label\) name a column twice"),
+        (dict(examples=-1), "task.examples is -1; give how many, or 0 for all"),
+        (dict(eval_examples=-1), "task.eval_examples is -1"),
         (dict(vocab=""), "labelled files come without a vocabulary"),
         (dict(data="somewhere"), "task.data and task.train are both given"),
     ]
@@ -333,7 +361,7 @@ def test_scores_are_the_libraries_on_200_random_cases():
 def test_one_and_the_same_prediction_is_told(files):
     flat = [{"label": np.int32(i % 3), "probabilities": np.array([0.2, 0.5, 0.3])} for i in range(6)]
     found = OneClass(("a", "b", "c"), (1.0,) * 3).evaluation({}, flat)
-    assert found.degenerate and found.notes[0].startswith("all 6 predictions are b: this run is degenerate")
+    assert found.degenerate and found.notes[0].startswith("all 6 predictions are b; a run that ends so is degenerate")
     flat = [{"label": np.array([i % 2, 0]), "probabilities": np.array([0.2, 0.4])} for i in range(4)]
     found = ManyLabels(("a", "b"), (1.0,) * 2).evaluation({}, flat)
     assert found.degenerate and "all 4 predictions are no label" in found.notes[0]
@@ -393,6 +421,15 @@ def test_every_example_counts_once_on_1_3_and_8_devices(files):
             assert found[devices].scores == pytest.approx(found[1].scores, abs=1e-5)
 
 
+def test_a_loss_that_is_no_number_is_not_told_as_0(files):
+    task, experiment = opened(files), tiny(files)
+    layout = lay_out(task, MeshConfig(devices=1))
+    params = create(task, experiment.optim.build(1, {}), 0, layout).params
+    broken = jax.tree.map(lambda array: array * float("nan"), params)
+    evaluation, _ = score(task, make_eval_step(task, layout), broken, layout, "test", 37)
+    assert np.isnan(evaluation.scores["loss"])
+
+
 def test_early_stopping_ends_keeps_the_best_and_stays_ended(files, tmp_path, capsys):
     """The validation labels are shifted by one, so the better the rule is learned, the worse they are predicted."""
     shifted = [(text, "abc"["abc".index(label) - 1]) for text, label in rows(30, 2)]
@@ -442,8 +479,22 @@ def test_fields_that_cannot_be(files, tmp_path):
             optimizer(layer_decay=0.9)
     with pytest.raises(AlbertError, match="warmup_share is 0.1 and warmup_steps 5"):
         Schedule(warmup_steps=5, warmup_share=0.1).build(1.0, 100)
+    for field, value in (("eval_every", -1), ("eval_batch_size", -3), ("data_workers", -1)):
+        with pytest.raises(AlbertError, match=f"{field} is {value}; it must not be negative"):
+            tiny(files, **{field: value}).check()
+    for epochs in (float("nan"), float("inf")):
+        with pytest.raises(AlbertError, match="give one of them"):
+            tiny(files, epochs=epochs).check()
     with pytest.raises(AlbertError, match="would start from random parameters; give --init WORKDIR"):
         train(tiny(files, model_of_init=True, from_scratch=False), tmp_path / "run")
+    rates = [({"^nothing/": 0.0}, "matches no parameter"), ({"alb(": 0.0}, r"'alb\(', which is no regular expression"),
+             ({"^albert/": -1.0}, "'^albert/' -1; give a factor")]  # fmt: skip
+    for rate, message in rates:
+        with pytest.raises(AlbertError, match=message.replace("^", r"\^")):
+            train(tiny(files, optim=AdamW(peak_lr=1.0, rates=rate)), tmp_path / "run")
+    for peak in (-1.0, float("nan")):
+        with pytest.raises(AlbertError, match=f"optim.peak_lr is {peak:g}; give a rate of at least 0"):
+            train(tiny(files, optim=AdamW(peak_lr=peak)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,5 +1,6 @@
 """The command line as a person meets it: exit codes, one line for bad input, help for every verb."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,11 @@ def told(capsys, *words):
             "there is no field --stepz; nearest",
         ),
         (["train", "--config", "configs/demo.py", "--workdir", "x", "--task.data", "gone"], "error: gone"),
+        (
+            ["evaluate"],
+            "error: Required options Missing from albert_jax evaluate: --workdir STR directory of a train run",
+        ),
+        (["seeds", "--n", "three"], "error: argument --n: invalid int value: 'three'; see albert_jax seeds --help"),
         (["evaluate", "--workdir", "nowhere"], "error: nowhere is not a workdir"),
         (["inspect", "nowhere"], "error: nowhere does not exist"),
         (["prepare", "--corpus", "gone.txt", "--out", "x"], "gone.txt"),
@@ -83,3 +89,10 @@ def test_prepare_runs_and_says_that_it_is_done(tmp_path, capsys):
     assert "200 pieces" in capsys.readouterr().out
     assert main(words) == 0
     assert "already prepared, nothing to do" in capsys.readouterr().out
+
+
+def test_a_machine_without_a_tpu_hears_no_complaint_of_libtpu():
+    code = "from albert_jax.__main__ import _set_up_jax as f; f(); import jax; print(jax.devices()[0].platform)"
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout != "cpu\n" or done.stderr == ""

@@ -6,6 +6,7 @@ from albert_jax import mirror
 from albert_jax.checkpoint import FOLDER
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import evaluate
+from albert_jax.inspect import describe
 from albert_jax.records import read_metrics
 from albert_jax.train import train
 from benchmarks.mesh_equality import ONE
@@ -18,7 +19,7 @@ def forget(monkeypatch):
     return lambda: monkeypatch.setattr(mirror, "_MIRRORS", {})
 
 
-def test_a_run_in_a_bucket_is_stored_and_continued(corpus, tmp_path, forget):
+def test_a_run_in_a_bucket_is_stored_and_continued(corpus, tmp_path, forget, capsys):
     url, remote = f"file://{tmp_path}/bucket/run", tmp_path / "bucket" / "run"
     experiment = tiny.experiment(corpus, steps=8, eval_every=4, mesh=ONE)
 
@@ -36,6 +37,12 @@ def test_a_run_in_a_bucket_is_stored_and_continued(corpus, tmp_path, forget):
     scores = train(experiment, url)
     assert [r["step"] for r in read_metrics(remote) if r["kind"] == "train"] == list(range(1, 9))
     assert (remote / "report" / "index.html").exists()
+    assert f"report: {remote}/report/index.html\n" in capsys.readouterr().out  # not the local copy, which will be gone
+    forget()
+    told = describe(url)
+    assert told.startswith(f"{remote}: a run of") and "step 8: " in told and "albert/embeddings/word" in told
+    train(experiment, url)
+    assert f"{remote} is done: 8 of 8 steps" in capsys.readouterr().out
 
     forget()
     place = mirror.local(url)

@@ -75,6 +75,34 @@ def test_a_notebook_is_valid_stripped_and_without_tensorflow(path):
     assert ids[1] == "install" and tagged == ["parameters"]
 
 
+@pytest.mark.parametrize(
+    ("repository", "said"),
+    [
+        (
+            None,
+            "albert_jax is not installed here: write the address of your copy of the repository into REPOSITORY above",
+        ),
+        (
+            "no/such/place",
+            "git clone --depth 1 no/such/place albert_jax_repository failed: fatal: repository 'no/such/",
+        ),
+    ],
+)
+def test_what_the_install_cell_cannot_do_is_one_line(repository, said, tmp_path):
+    cells = [json.loads(path.read_text(encoding="utf-8"))["cells"][1] for path in NOTEBOOKS]
+    code = "".join(cells[0]["source"])
+    assert [cell["id"] for cell in cells] == ["install"] * 3
+    assert all("".join(cell["source"]) == code for cell in cells)
+    if repository:
+        code = code.replace("https://github.com/OWNER/albert_jax", repository)
+    # -S: without the packages of this environment, albert_jax among them
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_all_three_are_there():
     assert [path.name for path in NOTEBOOKS] == ["finetune_ner.ipynb", "pretrain.ipynb", "probe_checkpoint.ipynb"]
 
@@ -93,6 +121,7 @@ def test_finetune_tags_a_users_own_files(pretrained, tmp_path):
         name: [write_sentences(tmp_path / f"{name}.conll", count, seed)]
         for seed, (name, count) in enumerate({"TRAIN": 400, "DEV": 40, "TEST": 40}.items())
     }
+    (files["DEV"],) = files["DEV"]  # a single file without brackets
     init = str(pretrained[0] / "runs" / "notebook" / "pretrain")
     fields = ["--task.max-length", "48", "--telemetry.no-tensorboard"]
     changes = {"INIT": init, "PEAK_LR": 1e-2, "EPOCHS": 8, "SENTENCES": ["the function key may call"], "FIELDS": fields}

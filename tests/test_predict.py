@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -39,7 +40,7 @@ WORDS = [*tagging.NAMES, *["key"] * 4, *tagging.TOWNS, *tagging.OTHERS]
 
 
 def longer(experiment: Experiment, steps: int, **task) -> Experiment:
-    """Rows of up to 64 pieces, so that there are three lengths."""
+    """Rows of up to 64 pieces, so that there are five lengths."""
     return dataclasses.replace(
         experiment,
         model=dataclasses.replace(experiment.model, max_positions=64),
@@ -205,7 +206,7 @@ def test_a_batch_of_1_and_one_of_64_answer_the_same(which, request):
         (told_a, numbers_a), (told_b, numbers_b) = strip_numbers(a), strip_numbers(b)
         assert told_a == told_b
         assert numbers_a == pytest.approx(numbers_b, abs=1e-5)
-    assert sorted(many.compiled) == [16, 32, 64] == many.lengths
+    assert sorted(one.compiled) == [16, 24, 32, 48, 64] == many.lengths
     assert many.tally.texts == 90 and one.tally.tokens == many.tally.tokens
 
 
@@ -215,8 +216,17 @@ def test_one_program_a_length_and_rows_no_longer_than_they_must(classifier):
     assert list(predictor.compiled) == [16]
     assert predictor.tally.positions == 8 * 16 and predictor.tally.tokens == 3 * 4
     first = predictor.compiled[16]
-    predictor(texts(50, 7))
-    assert set(predictor.compiled) == {16, 32, 64} and predictor.compiled[16] is first
+    predictor(texts(400, 7))
+    assert set(predictor.compiled) == {16, 24, 32, 48, 64} and predictor.compiled[16] is first
+
+
+def test_room_in_the_last_batch_is_filled_up_with_shorter_rows(classifier):
+    predictor = Predictor(classifier, batch_size=8)
+    answers = predictor(["the", "and " * 60, "the and", "and " * 20, "can"])
+    assert list(predictor.compiled) == [64] and predictor.tally.positions == 8 * 64
+    alone = Predictor(classifier, batch_size=1)(["the", "and " * 60, "the and", "and " * 20, "can"])
+    for a, b in zip(answers, alone, strict=True):
+        assert a["text"] == b["text"] and a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-5)
 
 
 def test_pairs_numbers_and_several_labels(vocab, tmp_path):
@@ -343,25 +353,26 @@ def test_a_stream_that_breaks_hands_out_what_came_before(classify):
 
 def test_lines_of_a_file(classifier, classify, tmp_path, capsys):
     lines = [b"\xef\xbb\xbfthe class\r\n", b"\n", b'{"text": "value and"}\n', b"caf\xe9\n", b'{"text": "x"\n',
-             b"{a: set}\n", b'{"text": 3}\n', b'["the"]\n', b"any \xe2\x80\xa8 object"]  # fmt: skip
+             b"{a: set}\n", b'{"text": 3}\n', b'["the"]\n', b"a\0b\n", b"any \xe2\x80\xa8 object"]  # fmt: skip
     source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_bytes(b"".join(lines))
     words = ["predict", "--workdir", str(classifier), "--input", str(source), "--output", str(out)]
     assert main(words) == 2
     told = capsys.readouterr()
-    assert told.out == "" and "9 texts, " in told.err and " tokens/s" in told.err
-    assert "error: 4 of 9 lines have no answer but an error in their record; the first: " in told.err
+    assert told.out == "" and "10 texts, " in told.err and " tokens/s" in told.err
+    assert "error: 5 of 10 lines have no answer but an error in their record; the first: " in told.err
     records = [json.loads(line) for line in out.read_text(encoding="utf-8").split("\n")[:-1]]
-    good = {0: "the class", 2: "value and", 5: "{a: set}", 7: '["the"]', 8: "any \u2028 object"}
+    good = {0: "the class", 2: "value and", 5: "{a: set}", 7: '["the"]', 9: "any \u2028 object"}
     assert {n: record["text"] for n, record in enumerate(records) if "text" in record} == good
     expected = classify(list(good.values()))
     for record, want in zip([records[n] for n in good], expected, strict=True):
         assert record["probabilities"] == pytest.approx(want["probabilities"], abs=1e-5)
-    assert [records[n]["error"].removeprefix(str(source))[:36] for n in (1, 3, 4, 6)] == [
+    assert [records[n]["error"].removeprefix(str(source))[:36] for n in (1, 3, 4, 6, 8)] == [
         ": line 2: the text is empty; fill it",
         ": line 4: not UTF-8 at byte 3 (0xe9)",
         ": line 5: not JSON (Expecting ',' de",
         ": line 7: 'text' is no text but 3; p",
+        ": line 9: character 1 is NUL, so thi",
     ]
     assert not list(tmp_path.glob("*.part"))
     source.write_bytes(lines[0])
@@ -398,6 +409,31 @@ def test_a_pipe_gets_an_answer_to_each_line_before_it_sends_the_next(tagger):
         assert b"2 texts, " in process.stderr.read()
 
 
+def test_closed_streams_and_ctrl_c_are_told(tagger, tmp_path):
+    """An interrupted file keeps whole records, as many as are told."""
+    command = [sys.executable, "-m", "albert_jax", "predict", "--workdir", str(tagger)]
+    for closed in ("standard input", "standard output"):
+        shut = "<&-" if closed == "standard input" else "</dev/null >&-"
+        done = subprocess.run(["bash", "-c", f'"$@" {shut}', "-", *command], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.startswith(f"error: {closed} is closed; give --"), done.stderr
+    out = tmp_path / "out.jsonl"
+    with subprocess.Popen(
+        [*command, "--output", str(out)], cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(b"the call\n" * 3000)
+        process.stdin.flush()
+        part = tmp_path / "out.jsonl.part"
+        deadline = time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130 and told.startswith("stopped after ") and f"are in {part}, the same" in told, told
+    assert told.count("\n") == 1 and not out.exists()
+    records = len([json.loads(line) for line in part.read_text().splitlines()])
+    assert records - int(told.split()[2].replace(",", "")) in (0, 1)  # the signal may come between writing and counting
+
+
 # ---- bad input
 
 
@@ -420,20 +456,37 @@ def test_a_workdir_that_cannot_answer_says_why_and_what_to_do(tagger, corpus, vo
         with pytest.raises(AlbertError, match=r"experiment.json is damaged \(.*restore it from a copy") as told:
             Predictor(empty)
         assert "\n" not in str(told.value)
+        with pytest.raises(AlbertError, match=r"experiment.json is damaged \("):
+            evaluate(empty)
+    text = (tagger / "experiment.json").read_text()
+    (empty / "experiment.json").write_text(text.replace('"max_length": 64', '"max_length": "64"'))
+    with pytest.raises(AlbertError, match=r"experiment.json is damaged \('64' where int is needed\)"):
+        Predictor(empty)
+    (empty / "experiment.json").write_bytes(b"\xff")
+    with pytest.raises(AlbertError, match=r"experiment.json cannot be read \(.*restore it from a copy"):
+        Predictor(empty)
     half = copied("half")
     for file in (half / "checkpoints" / "60" / "params" / "d").iterdir():
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(AlbertError, match=r"checkpoints/60, params: no array can be read; it is damaged") as told:
         Predictor(half)
     assert "\n" not in str(told.value)
+    for file in (half / "checkpoints" / "60").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    for answer in (Predictor, evaluate):
+        with pytest.raises(AlbertError, match="checkpoint 'best' cannot be read .*; choose another with --checkpoint"):
+            answer(half)
     with pytest.raises(AlbertError, match=r"there is no checkpoint '7'; choose best, latest or one of \[60\]"):
         Predictor(tagger, "7")
     with pytest.raises(AlbertError, match="batch_size is 0"):
         Predictor(tagger, batch_size=0)
-    other = copied("other")
+    other, conll = copied("other"), tmp_path / "some.conll"
+    tagging.write_sentences(conll, 2, 0)
     vocab.with_choices(dataclasses.replace(vocab.normalization, lower=False), vocab.word_rule).save(other / "vocab")
-    with pytest.raises(AlbertError, match="checkpoint 60 was trained with the vocabulary .* put back the vocabulary"):
-        Predictor(other)
+    for answer in (Predictor, lambda workdir: evaluate(workdir, "train", data=str(conll))):
+        with pytest.raises(AlbertError, match="checkpoint 60 was trained with the vocabulary .* put back the vocab"):
+            answer(other)
     shutil.rmtree(other / "vocab")
     with pytest.raises(AlbertError, match="cannot read a vocabulary here"):
         Predictor(other)

@@ -288,9 +288,21 @@ def test_seeds_tells_degenerate_runs(files, tmp_path, capsys):
     still = tiny(files, steps=1, epochs=0.0, optim=AdamW(peak_lr=0.0))
     seeds(dataclasses.replace(still, model=dataclasses.replace(still.model, initializer_range=1e-9)), tmp_path, 1)
     told = capsys.readouterr().out
-    assert "predictions are O: this run is degenerate" in told
+    assert "predictions are O; a run that ends so is degenerate" in told
     row = next(line for line in told.splitlines() if " f1 " in line)
     assert row.split() == ["tiny", "f1", "0.0000", "0.0000", "0.0000", "1", "1", "-"]
+
+
+def test_seeds_asks_for_its_split_before_it_trains(files, tmp_path):
+    for split, task, message in (
+        ("tset", {}, "there is no split 'tset'; choose train, validation, test"),
+        ("test", {"test": ()}, "there are no test examples: give --task.test FILE"),
+        ("test", {"test": ("gone.conll",)}, "gone.conll: cannot be read"),
+    ):
+        base = tiny(files)
+        with pytest.raises(AlbertError, match=message):
+            seeds(dataclasses.replace(base, task=dataclasses.replace(base.task, **task)), tmp_path / "runs", 2, split)
+    assert not (tmp_path / "runs").exists()
 
 
 # ---- bad input
@@ -312,7 +324,11 @@ def test_bad_input_is_one_line(files, tmp_path):
         (dict(test=(str(odd),)), r"odd.conll: line 3: this sentence has the tag B-ORG"),
         (dict(labels=("O", "B-PER", "I-PER")), r"train.conll: line \d+: this sentence has the tag B-LOC"),
         (dict(labels=("B-PER", "I-PER")), "task.labels has no 'O': B-PER, I-PER"),
-        (dict(train=(str(plain),)), "the training data has no entity"),
+        (dict(labels=("O",)), "task.labels has no entity: O"),
+        (dict(labels=("O", "B-PER", "B-PER")), "task.labels has a tag twice: O, B-PER, B-PER"),
+        (dict(labels=("O", "PER")), "task.labels has 'PER', which is no tag: O, PER; give O, and B- and I-"),
+        (dict(examples=-1), "task.examples is -1; give how many, or 0 for all"),
+        (dict(train=(str(plain),)), "the training data has no entity: every tag of .*plain.conll is O"),
         (dict(train=()), "there are no training examples: give --task.train FILE"),
         (dict(dev=()), "there are no validation examples: give --task.dev FILE; the best checkpoint"),
         (dict(test=()), "there are no test examples: give --task.test FILE to train, or --data FILE to evaluate"),

@@ -9,7 +9,7 @@ Tags may follow IOB1, IOB2 or BIOES; each file is read by the scheme that its ta
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from albert_jax.data.lines import read_lines
+from albert_jax.data.lines import numbered_lines
 from albert_jax.errors import AlbertError
 
 OUTSIDE = "O"
@@ -46,7 +46,8 @@ def read_conll(path: str) -> list[Sentence]:
     and are no sentence. Line ends are LF or CRLF. A name that ends in .gz is decompressed.
 
     Raises AlbertError, naming file and line: a line with more or fewer columns than the first, a tag that is none, tags
-    of mixed schemes, a word of more than 10,000 characters; or a file without sentences, or one that cannot be read.
+    of mixed schemes, a word of more than 10,000 characters, a NUL; or a file without
+    sentences, or one that cannot be read.
     """
     sentences = _rows(path)
     if not sentences:
@@ -68,6 +69,8 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     before, start = "", 0
     for place, tag in enumerate([*tags, OUTSIDE]):
+        if tag == OUTSIDE and not before:
+            continue
         prefix, _, kind = tag.partition("-")
         if before and (prefix != "I" or kind != before):
             found.append((before, start, place))
@@ -83,32 +86,31 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 def _rows(path: str) -> list[list[_Row]]:
     sentences: list[list[_Row]] = [[]]
     columns = first = 0
-    for newlines, lines in read_lines(path, max_line_bytes=MAX_LINE_BYTES):
-        for number, line in enumerate(lines, newlines + 1):
-            separator = "\t" if "\t" in line else " "
-            cells = [cell.strip(" ") for cell in line.split(separator)]
-            cells = [cell for cell in cells if cell]
-            if not cells or cells[0].startswith(DOCUMENT_MARK):
-                sentences.append([])
-                continue
-            columns, first = columns or len(cells), first or number
-            if len(cells) < 2:
-                raise AlbertError(
-                    f"{path}: line {number}: one column ({_short(line)}); a word and its tag are needed, "
-                    "separated by a space or a tab"
-                )
-            if len(cells) != columns:
-                few = "few" if len(cells) < columns else "many"
-                raise AlbertError(
-                    f"{path}: line {number}: too {few} columns, {len(cells)} where line {first} has {columns} "
-                    f"({_short(line)}); give every line the word first and the tag last"
-                )
-            if len(cells[0]) > MAX_WORD:
-                raise AlbertError(
-                    f"{path}: line {number}: a word of {len(cells[0]):,} characters, more than {MAX_WORD:,}; "
-                    "give one word a line"
-                )
-            sentences[-1].append(_row(path, number, cells[0], cells[-1]))
+    for number, line in numbered_lines(path, MAX_LINE_BYTES):
+        separator = "\t" if "\t" in line else " "
+        cells = [cell.strip(" ") for cell in line.split(separator)]
+        cells = [cell for cell in cells if cell]
+        if not cells or cells[0].startswith(DOCUMENT_MARK):
+            sentences.append([])
+            continue
+        columns, first = columns or len(cells), first or number
+        if len(cells) < 2:
+            raise AlbertError(
+                f"{path}: line {number}: one column ({_short(line)}); a word and its tag are needed, "
+                "separated by a space or a tab"
+            )
+        if len(cells) != columns:
+            few = "few" if len(cells) < columns else "many"
+            raise AlbertError(
+                f"{path}: line {number}: too {few} columns, {len(cells)} where line {first} has {columns} "
+                f"({_short(line)}); give every line the word first and the tag last"
+            )
+        if len(cells[0]) > MAX_WORD:
+            raise AlbertError(
+                f"{path}: line {number}: a word of {len(cells[0]):,} characters, more than {MAX_WORD:,}; "
+                "give one word a line"
+            )
+        sentences[-1].append(_row(path, number, cells[0], cells[-1]))
     return [rows for rows in sentences if rows]
 
 
@@ -116,7 +118,7 @@ def _row(path: str, number: int, word: str, tag: str) -> _Row:
     if tag == OUTSIDE:
         return _Row(word, OUTSIDE, "", number)
     prefix, _, kind = tag.partition("-")
-    if prefix not in ("B", "I", "E", "S") or not kind:
+    if prefix not in ("B", "I", "E", "S") or not kind or not kind.isprintable():
         raise AlbertError(
             f"{path}: line {number}: {_short(tag)} is no tag; the last column must be O, or B-, I-, E- or S- and a type"
         )

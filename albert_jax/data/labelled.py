@@ -10,15 +10,18 @@ hold line ends inside quotes. Both begin with a line of column names.
 import csv
 import json
 import math
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from albert_jax.data.lines import read_lines
+from albert_jax.data.lines import flaw, numbered_lines
 from albert_jax.errors import AlbertError
 
 MAX_CHARACTERS = 200_000  # of one text; more is rather a quotation mark left open than a text
 MAX_LINE_BYTES = 2**26
+MAX_NUMBER = 1e30  # of a real target; what is larger leaves float32 in the loss
+_NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph ends
 
 Target = str | tuple[str, ...] | float
 
@@ -53,8 +56,8 @@ def read_labelled(path: str, columns: Columns) -> list[Labelled]:
     """The labelled texts of one file, in order.
 
     Raises AlbertError, naming file and line: a column that is not there (those that are get listed), a row of another
-    width than the header, an empty text or one of more than 200,000 characters, a label that is missing or of another
-    kind; or a name that ends in none of .tsv, .csv, .jsonl (each also with .gz), or a file without rows.
+    width than the header, an empty text, one of more than 200,000 characters or with a NUL, a label that is missing or
+    of another kind; or a name that ends in none of .tsv, .csv, .jsonl (each also with .gz), or a file without rows.
     """
     kind = path.removesuffix(".gz").rpartition(".")[2]
     readers = {"tsv": _table, "csv": _table, "jsonl": _json_lines}
@@ -92,6 +95,8 @@ def _table(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, dict[s
             for name in (*columns.texts, columns.label):
                 if name not in header:
                     raise _no_column(f"{path}: line {number}", name, header)
+                if header.count(name) > 1:
+                    raise AlbertError(f"{path}: line {number}: two columns are called {name!r}; rename one of them")
             continue
         if len(cells) != len(header):
             raise AlbertError(
@@ -102,14 +107,14 @@ def _table(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, dict[s
 
 
 def _tsv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path, MAX_LINE_BYTES):
         if line.strip():
             yield number, line.split("\t")
 
 
 def _csv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
     before = csv.field_size_limit(MAX_LINE_BYTES)
-    rows = csv.reader((line + "\n" for _, line in _lines(path)), strict=True)
+    rows = csv.reader((line + "\n" for _, line in numbered_lines(path, MAX_LINE_BYTES)), strict=True)
     number = 0
     try:
         for cells in rows:
@@ -125,29 +130,25 @@ def _csv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _json_lines(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path, MAX_LINE_BYTES):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AlbertError(f"{path}: line {number}: not JSON ({error}); give one object a line") from error
         if not isinstance(record, dict):
             raise AlbertError(f"{path}: line {number}: a JSON object is needed, this is a {type(record).__name__}")
         yield number, record
 
 
-def _lines(path: str) -> Iterator[tuple[int, str]]:
-    for newlines, lines in read_lines(path, max_line_bytes=MAX_LINE_BYTES):
-        yield from enumerate(lines, newlines + 1)
-
-
 # ---- cells
 
 
 def _no_column(where: str, name: str, there: Sequence[str]) -> AlbertError:
+    listed = ", ".join(other if other.isprintable() else repr(other) for other in there)
     return AlbertError(
-        f"{where}: no column {name!r}; the columns are: {', '.join(there)[:300]}; "
+        f"{where}: no column {name!r}; the columns are: {listed[:300]}; "
         "name them with --task.text-columns and --task.label-column"
     )
 
@@ -162,6 +163,8 @@ def _text(where: str, name: str, value: Any) -> str:
             f"{where}: the text in {name!r} has {len(value):,} characters, more than {MAX_CHARACTERS:,}; "
             "close the quotation mark that runs on, or cut the text: only its first pieces are read"
         )
+    if said := flaw(value):
+        raise AlbertError(f"{where}: in {name!r}, {said}")
     return value
 
 
@@ -170,9 +173,14 @@ def _name(where: str, column: str, value: Any) -> str:
         value = str(value).lower()
     if value is None or isinstance(value, (list, dict)):
         raise AlbertError(f"{where}: {column!r} is no class but {json.dumps(value)[:40]}; give one name")
-    name = str(value).strip()
+    name = "" if isinstance(value, float) and not math.isfinite(value) else str(value).strip()
     if not name:
         raise AlbertError(f"{where}: the label in {column!r} is missing; fill it or leave the line out")
+    if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
+        raise AlbertError(
+            f"{where}: the label in {column!r} is {name[:40]!r}, with a line end or a control character in it; close "
+            "the quotation mark that runs on, or give it another name"
+        )
     return name
 
 
@@ -187,9 +195,11 @@ def _names(where: str, columns: Columns, value: Any) -> tuple[str, ...]:
 
 def _number(where: str, column: str, value: Any) -> float:
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+        number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise AlbertError(f"{where}: the target in {column!r} is no number: {json.dumps(value)[:40]}")
+    if abs(number) > MAX_NUMBER:
+        raise AlbertError(f"{where}: the target in {column!r} is {number:g}; scale targets to at most {MAX_NUMBER:g}")
     return number

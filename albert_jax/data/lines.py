@@ -71,6 +71,35 @@ def _batches(
             return
 
 
+def numbered_lines(path: str, max_line_bytes: int) -> Iterator[tuple[int, str]]:
+    """(number, line) of each line of a whole file of labelled text, from 1; else as `read_lines`.
+
+    Raises AlbertError also for a line with a NUL, which no text has: it is binary, or UTF-16.
+    """
+    for newlines, lines in read_lines(path, max_line_bytes=max_line_bytes):
+        for number, line in enumerate(lines, newlines + 1):
+            if "\0" in line:
+                raise AlbertError(f"{path}: line {number}: {flaw(line)}")
+            yield number, line
+
+
+def flaw(text: str) -> str:
+    """What makes a string no text, with what to do; "" where nothing does."""
+    if (place := text.find("\0")) >= 0:
+        return f"character {place} is NUL, so this is no plain text; save it as UTF-8"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"character {error.start} is half of a surrogate pair (U+{ord(text[error.start]):04X}); mend it"
+    return ""
+
+
+def how_to_convert(start: bytes) -> str:
+    """What to do with bytes that are not UTF-8 and begin with `start`."""
+    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
+    return f"convert it, for example with `iconv -f {encoding} -t utf-8`"
+
+
 def line_number(path: str, start: int, newlines: int) -> int:
     """The 1-based number in the file of the line after `newlines` newlines counted from byte `start`."""
     before = 0
@@ -96,8 +125,8 @@ def _decode(path: str, whole: bytes, start: int, position: int, newlines: int) -
         line = line_number(path, start, newlines + whole.count(b"\n", 0, error.start))
         value = whole[error.start]
         raise AlbertError(
-            f"{path}: not UTF-8 at byte {position + error.start} (0x{value:02x}, line {line}); convert it,"
-            f" for example with `iconv -f latin1 -t utf-8`"
+            f"{path}: not UTF-8 at byte {position + error.start} (0x{value:02x}, line {line}); "
+            f"{how_to_convert(b'' if position else whole)}"
         ) from error
     return text.replace("\r\n", "\n") if "\r\n" in text else text
 

@@ -182,9 +182,10 @@ class Loader:
         for name, value in self._stream.items():
             saved = state["stream"].get(name)
             if saved != value:
+                what = "the training examples" if name == "source" else name
                 raise AlbertError(
-                    f"the saved data position belongs to another sequence: {name} was {saved!r} and now is "
-                    f"{value!r}; set it back, or start in a new workdir"
+                    f"the saved data position belongs to another sequence: {what} changed from {saved!r} to {value!r}; "
+                    "set that back, or start in a new workdir"
                 )
         self.close()
         self._next = int(state["next_batch"])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import IO, Any
 
+from albert_jax.data.lines import flaw, how_to_convert
 from albert_jax.errors import AlbertError
 
 MAX_LINE_BYTES = 2**22  # of one line; a text of a million characters fits in any script
@@ -73,8 +74,8 @@ def read_request(item: Any, columns: Sequence[str], tags: bool = False) -> Reque
       columns: what the training data calls the texts, one or two
       tags: whether the task tags words
 
-    Raises AlbertError: not UTF-8, no JSON, another number of texts than columns, an empty text, an item of another
-    kind, or a line of more than 4 MiB.
+    Raises AlbertError: not UTF-8 or with a NUL, no JSON, another number of texts than columns, an empty text, an item
+    of another kind, or a line of more than 4 MiB.
     """
     if isinstance(item, bytes):
         item = _decode(item)
@@ -94,8 +95,7 @@ def _decode(line: bytes) -> str | dict[str, Any]:
         text = line.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise AlbertError(
-            f"not UTF-8 at byte {error.start} (0x{line[error.start]:02x}) of the line; convert it, for example with "
-            "`iconv -f latin1 -t utf-8`"
+            f"not UTF-8 at byte {error.start} (0x{line[error.start]:02x}) of the line; {how_to_convert(line)}"
         ) from error
     if not _JSON.match(text):
         return text
@@ -155,13 +155,9 @@ def _checked(texts: tuple[str, ...], columns: Sequence[str]) -> Request:
 
 
 def _encodable(texts: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        for text in texts:
-            text.encode()
-    except UnicodeEncodeError as error:
-        raise AlbertError(
-            f"character {error.start} is half of a surrogate pair (U+{ord(error.object[error.start]):04X}); mend it"
-        ) from error
+    for text in texts:
+        if said := flaw(text):
+            raise AlbertError(said)
     return texts
 
 

@@ -1,6 +1,7 @@
 """Any vocabulary, told by its file: SentencePiece for the English models, WordPiece for the Chinese ones."""
 
 import json
+import lzma
 import tarfile
 import tempfile
 import zlib
@@ -17,6 +18,8 @@ AnyTokenizer = Tokenizer | WordPieceTokenizer
 RELEASED_NAMES = ("30k-clean.model", "spiece.model", "vocab.txt", "vocab_chinese.txt")
 _HF_CHOICES = "tokenizer_config.json"
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
+# What reading a damaged archive raises, beside OSError.
+DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 
 
 def load(path: str | Path, lower: bool = True) -> AnyTokenizer:
@@ -49,6 +52,11 @@ def find(directory: Path) -> Path | None:
     return next((directory / name for name in RELEASED_NAMES if (directory / name).is_file()), None)
 
 
+def is_there(path: Path) -> bool:
+    """Whether `load` would find a vocabulary at `path`, sound or not; of an archive it is not known."""
+    return path.is_file() or (path / CHOICES_FILE).is_file() or (path.is_dir() and find(path) is not None)
+
+
 def _foreign(file: Path, choices: dict, lower: bool) -> AnyTokenizer:
     lower &= choices.get("do_lower_case") is not False
     if file.suffix == ".txt":
@@ -71,15 +79,16 @@ def _of_archive(path: Path, lower: bool) -> AnyTokenizer:
                         return _foreign(file, {}, lower)
                     except AlbertError as error:
                         raise AlbertError(str(error).replace(scratch, str(path))) from error
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise AlbertError(f"{path}: damaged archive or full disk ({error}); fetch it again") from error
+    except (*DAMAGED, OSError) as error:
+        said = str(error).partition("\n")[0]
+        raise AlbertError(f"{path}: damaged archive or full disk ({said}); fetch it again") from error
     raise AlbertError(f"{path}: no vocabulary ({', '.join(RELEASED_NAMES)}) is in this archive; give one on its own")
 
 
 def _object(path: Path) -> dict:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AlbertError(f"{path}: cannot be read as JSON ({error}); copy it again") from error
     if not isinstance(fields, dict):
         raise AlbertError(f"{path}: not a JSON object; copy it again")
@@ -89,5 +98,5 @@ def _object(path: Path) -> dict:
 def _is_wordpiece(path: Path) -> bool:
     try:
         return json.loads((path / CHOICES_FILE).read_bytes()).get("kind") == KIND
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise AlbertError(f"{path / CHOICES_FILE}: not the choices of a vocabulary: {error}") from error

@@ -1,5 +1,6 @@
 """The story of `convert`: any ALBERT into an albert_jax directory, a Hugging Face directory or a TF 1 checkpoint."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -49,14 +50,15 @@ def convert(
 
     Raises AlbertError, the destination untouched, for a destination that is not empty and a source that cannot be read.
     """
-    destination = Path(destination)
-    _check_empty(destination)
+    destination = _place(destination, source)
     found = open_source(source)
     model = _grown(found, growth or Growth())
+    lacking = [folder for folder in destination.parents if not folder.exists()]
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        made = Path(tempfile.mkdtemp(prefix=f".{destination.name[:40]}.", dir=destination.parent))
     except OSError as error:
+        _remove_empty(lacking)
         raise AlbertError(f"{destination}: cannot be made ({error.strerror}); choose another destination") from error
     try:
         _WRITERS[to](made, model)
@@ -71,6 +73,7 @@ def convert(
         raise AlbertError(f"{destination}: cannot be written ({error.strerror or error}); make room there") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+        _remove_empty(lacking)
     numbers = sum(array.size for array in model.params.values())
     about = f"{model.config.layers} layers, D {model.config.hidden_size}, {model.config.heads} heads, "
     about += f"V {model.config.vocab_size:,}, {model.config.activation}, head {model.head or 'none'}"
@@ -79,6 +82,26 @@ def convert(
         print("no vocabulary was found beside the source, so none was written")
     print(said)
     return difference
+
+
+def _place(given: str | Path, source: str | Path) -> Path:
+    """The destination as an absolute path. Raises AlbertError where nothing can be made there."""
+    try:
+        destination = Path(os.path.abspath(Path(given).expanduser()))
+        _check_empty(destination)
+        inside = os.path.isdir(source) and destination.resolve().is_relative_to(Path(source).resolve())
+    except (OSError, RuntimeError) as error:  # a name that is too long, no permission, nobody's home
+        said = getattr(error, "strerror", None) or error
+        raise AlbertError(f"{str(given)[:200]}: cannot be made ({said}); choose another destination") from error
+    if inside:
+        raise AlbertError(f"{given} lies in the source {source}, which stays as it is; choose another destination")
+    return destination
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _check_empty(destination: Path) -> None:

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from albert_jax import converted
 from albert_jax.data import tokenizers
 from albert_jax.errors import AlbertError
-from albert_jax.interop.names import parts
+from albert_jax.interop.names import check_ours, parts
 from albert_jax.interop.restored import NEEDED, Head
 from albert_jax.interop.source import Source
 from albert_jax.model.config import AlbertConfig
@@ -53,18 +55,24 @@ def read(path: str | Path) -> Source:
     else:
         # Here, because they bring the tasks' libraries along, which take longer to import than a model to load.
         from albert_jax import experiment as experiments
-        from albert_jax.checkpoint import flat, open_for_reading
+        from albert_jax.interop.workdir import best_params
 
         experiment = experiments.read(path)
         task = experiment.task
         problem, labels = _PROBLEMS.get(getattr(task, "target", ""), ""), tuple(getattr(task, "labels", ()))
         about = converted.About(experiment.model, head_of(task), labels, problem, str(path))
-        checkpoints = open_for_reading(path)
-        assert checkpoints.best_step is not None
-        params = flat(checkpoints.params(checkpoints.best_step))
+        params = best_params(path)
+    check_ours(params, about.model, str(path))
     head = cast(Head | None, about.head)
-    if head is not None and not NEEDED.get(head, {head}) <= parts(params):
+    if head is not None and head not in NEEDED:
+        raise AlbertError(f"{path}: there is no head {head!r}; the heads are {', '.join(NEEDED)}: convert again")
+    if head is not None and not NEEDED[head] <= parts(params):
         raise AlbertError(f"{path}: the parameters of its head {head!r} are missing; restore them from a copy")
+    if about.labels and params.get("classifier/bias", np.zeros(len(about.labels))).shape != (len(about.labels),):
+        raise AlbertError(
+            f"{path}: it names {len(about.labels)} classes and the classifier has {len(params['classifier/bias'])}; "
+            "convert again, or restore it from a copy"
+        )
     return Source(
         origin=str(path),
         format="albert_jax",

@@ -8,7 +8,7 @@ from albert_jax.data import tokenizers
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.interop import tf_bundle
 from albert_jax.interop.hf_tokenizer import wordpiece_lines
-from albert_jax.interop.names import from_ours, parts, to_ours
+from albert_jax.interop.names import from_ours, is_training_state, parts, to_ours
 from albert_jax.interop.released import to_google
 from albert_jax.interop.restored import NEEDED, Head
 from albert_jax.interop.source import Source
@@ -25,7 +25,10 @@ def read(path: str | Path) -> Source:
     """
     with find(path) as found:
         config = found.config()
-        params = to_ours("tf", found.tensors(), config, str(path))
+        tensors = found.tensors()
+        params = to_ours("tf", tensors, config, str(path))
+        for name in filter(is_training_state, tensors):
+            tensors[name]  # a damaged copy is told of even where the damage is in what is not needed
         tokenizer = tokenizers.load(found.vocabulary) if found.vocabulary else None
     return Source(
         origin=str(path),

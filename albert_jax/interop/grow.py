@@ -1,6 +1,7 @@
 """A restored model made larger: a longer position table, a larger vocabulary. Old rows stay as they are to the bit."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,8 +28,10 @@ def grow(
     New rows are drawn as the original draws initial ones (a normal of deviation `config.initializer_range` cut at two
     deviations), a function of `seed`; new pieces get the MLM bias 0.
 
-    Raises AlbertError when a table would shrink.
+    Raises AlbertError when a table would shrink, or grow beyond the machine's memory.
     """
+    if not 0 <= seed < 2**32:
+        raise AlbertError(f"the seed is {seed}; give one from 0 to {2**32 - 1}")
     changes: dict[str, Any] = {}
     grown = dict(params)
     wanted = {"max_positions": ("position", max_positions), "vocab_size": ("word", vocab_size)}
@@ -38,6 +41,8 @@ def grow(
         have = getattr(config, field)
         if size < have:
             raise AlbertError(f"the {table} table has {have} rows and {field} asks for {size}; it can only grow")
+        if size * config.embedding_size * 4 > _memory():
+            raise AlbertError(f"{field} asks for {size:,} rows, more than this machine's memory holds; give fewer")
         path, changes[field] = f"albert/embeddings/{table}", size
         key = jax.random.fold_in(jax.random.key(seed), number)
         draw = jax.nn.initializers.truncated_normal(config.initializer_range)
@@ -46,6 +51,11 @@ def grow(
         if field == "vocab_size" and "mlm/bias" in params:
             grown["mlm/bias"] = np.concatenate([params["mlm/bias"], np.zeros(size - have, np.float32)])
     return grown, dataclasses.replace(config, **changes)
+
+
+def _memory() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def add_pieces(tokenizer: AnyTokenizer, pieces: Sequence[str]) -> AnyTokenizer:

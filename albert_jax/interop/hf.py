@@ -58,7 +58,7 @@ def read(path: str | Path, name: str = "") -> Source:
         params=params,
         head=_head(fields, params, path / CONFIG),
         labels=_labels(fields, params, path / CONFIG),
-        problem=fields.get("problem_type") or "",
+        problem=_problem(fields, path / CONFIG),
         tokenizer=tokenizers.load(path) if tokenizers.find(path) else None,
     )
 
@@ -68,10 +68,10 @@ def _json(path: Path) -> dict[str, Any]:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AlbertError(f"{path}: cannot be read ({error.strerror}); a Hugging Face directory needs it") from error
-    except ValueError as error:
-        raise AlbertError(f"{path}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise AlbertError(f"{path}: not JSON ({error}); copy it again") from error
     if not isinstance(fields, dict):
-        raise AlbertError(f"{path}: not a JSON object")
+        raise AlbertError(f"{path}: not a JSON object; copy it again")
     return fields
 
 
@@ -131,6 +131,10 @@ index does not put there"
 def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray], source: Path) -> Head | None:
     """The head that `architectures` names, or that the tensors are of where it names none or a part of them."""
     names = fields.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise AlbertError(
+            f"{source}: architectures is {names!r}; give a list with one name of {', '.join(ARCHITECTURES)}"
+        )
     if names and names[0] not in ARCHITECTURES:
         raise AlbertError(
             f"{source}: architectures is {names[0]!r}; the heads known here are {', '.join(ARCHITECTURES)}"
@@ -156,11 +160,31 @@ def _labels(fields: dict[str, Any], params: Mapping[str, np.ndarray], source: Pa
     classes = params["classifier/kernel"].shape[1]
     if classes == 1:
         return ()  # a number, not a class; every config.json has two labels by default
-    if sorted(map(int, names)) != list(range(classes)):
+    if not isinstance(names, dict) or not all(isinstance(label, str) for label in names.values()):
+        raise AlbertError(f"{source}: id2label is not an object of names by number; correct it, or remove it")
+    if len(names) != classes:
         raise AlbertError(
             f"{source}: id2label names {len(names)} classes, the classifier has {classes}; correct the one"
         )
-    return tuple(str(label) for _, label in sorted(names.items(), key=lambda item: int(item[0])))
+    if lacking := [number for number in range(classes) if str(number) not in names]:
+        raise AlbertError(
+            f"{source}: id2label has no name for class {lacking[0]} but for {', '.join(sorted(names)[:8])}; number the "
+            f"classes 0 to {classes - 1}"
+        )
+    labels = tuple(names[str(number)] for number in range(classes))
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise AlbertError(f"{source}: id2label has the name {twice[0]!r} twice; give every class a name of its own")
+    return labels
+
+
+_PROBLEMS = ("", "regression", "single_label_classification", "multi_label_classification")
+
+
+def _problem(fields: dict[str, Any], source: Path) -> str:
+    problem = fields.get("problem_type") or ""
+    if problem not in _PROBLEMS:
+        raise AlbertError(f"{source}: problem_type is {problem!r}; it is one of {', '.join(_PROBLEMS[1:])}, or missing")
+    return problem
 
 
 # ---- writing

@@ -36,6 +36,8 @@ def load(
     Raises AlbertError for what is no model, is damaged, or lacks the head.
     """
     source = open_source(path_or_name)
+    if layers is not None and type(layers) is not int:
+        raise AlbertError(f"layers is {layers!r}; give a whole number, or None for the source's own depth")
     config = source.config if layers is None else dataclasses.replace(source.config, layers=layers)
     return build(config, head, source.params, source.origin), source.tokenizer
 
@@ -45,7 +47,7 @@ def open_source(path_or_name: str | Path) -> Source:
 
     Raises AlbertError for what is no model or is damaged, and for a vocabulary whose size is not the word table's.
     """
-    path = mirror.local(path_or_name).expanduser()
+    path = _place(path_or_name)
     source = _open(path, str(path_or_name))
     pieces = source.tokenizer.vocab_size if source.tokenizer else source.config.vocab_size
     if pieces != source.config.vocab_size:
@@ -60,7 +62,7 @@ def open_source(path_or_name: str | Path) -> Source:
 def look(path_or_name: str | Path) -> tuple[AlbertConfig, Path]:
     """The configuration of the model that `open_source` would open, read without its weights where that can be, and
     where `data.tokenizers.load` finds its vocabulary, should it have one. Raises AlbertError as `open_source` does."""
-    path = mirror.local(path_or_name).expanduser()
+    path = _place(path_or_name)
     if directory.is_ours(path):
         return directory.config(path), path / "vocab"
     if not path.exists() and not Path(f"{path}.index").exists():
@@ -72,10 +74,31 @@ def look(path_or_name: str | Path) -> tuple[AlbertConfig, Path]:
         return found.config(), lasting
 
 
+_KINDS = "a directory, an archive, a checkpoint's prefix or a name on the Hugging Face hub"
+
+
+def _place(path_or_name: str | Path) -> Path:
+    """Where to look. Raises AlbertError for what can be neither a path nor a name."""
+    given = str(path_or_name)
+    if not given:
+        raise AlbertError(f"the source's name is empty; give {_KINDS}")
+    if given.startswith(("http:", "https:")):
+        raise AlbertError(f"{given}: an address is not read; fetch what is there and give {_KINDS}")
+    try:
+        path = mirror.local(path_or_name).expanduser()
+        path.exists(), Path(f"{path}.index").exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long, no permission, nobody's home
+        said = getattr(error, "strerror", None) or error
+        raise AlbertError(f"{given[:200]}: cannot be read ({said}); give {_KINDS}") from error
+    return path
+
+
 def _warn_of_groups(source: Source) -> None:
     """Which group a layer uses is i * groups // layers; both originals compute it in floating point, which for a few
     odd pairs (22 layers in 22 groups) skips a group."""
     L, G = source.config.layers, source.config.groups
+    if G == 1:
+        return
     theirs = {"tf1": [int(i / L * G) for i in range(L)], "hf": [int(i / (L / G)) for i in range(L)]}
     if theirs.get(source.format, []) not in ([], [i * G // L for i in range(L)]):
         warnings.warn(
@@ -103,7 +126,7 @@ _WANTED = ["config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_
 def _download(name: str) -> Path:
     """The directory into which huggingface_hub has fetched the model `name`."""
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.replace("/", ""):
-        raise AlbertError(f"{name}: there is no such path")
+        raise AlbertError(f"{name}: there is no such path; give {_KINDS}")
     try:
         import huggingface_hub
     except ImportError as error:

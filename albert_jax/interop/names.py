@@ -163,8 +163,8 @@ def to_ours(
     `source` names the tensors' origin in errors.
 
     Raises AlbertError for a tensor without a place, two tensors for one place, a place without a tensor, shapes that do
-    not fit, a tensor that is no float, and for what this model cannot hold: an untied decoder, or a projection that is
-    not the identity where E equals D.
+    not fit, a tensor that is no float or not finite, and for what this model cannot hold: an untied decoder, or a
+    projection that is not the identity where E equals D.
     """
     rows = table(config)
     by_name = {row.name(kind): row for row in rows if row.name(kind)}
@@ -202,7 +202,9 @@ def to_ours(
     ours = {}
     for row in rows:
         if row.ours in found:
-            ours[row.ours] = _fit(tensors[found[row.ours]], row, kind, config, f"{source}: {found[row.ours]}")
+            what = f"{source}: {found[row.ours]}"
+            ours[row.ours] = _fit(tensors[found[row.ours]], row, kind, config, what)
+            _check_finite(ours[row.ours], what)
             for name in (name for name, first in _HF_TIED.items() if first == row.hf and name in extra):
                 if not np.array_equal(np.asarray(tensors[extra.pop(name)], np.float32), ours[row.ours]):
                     raise AlbertError(
@@ -214,11 +216,16 @@ def to_ours(
     return ours
 
 
+def is_training_state(name: str) -> bool:
+    """Whether a TF variable is no part of the model but of its training."""
+    return bool(_TF_SKIPPED.search(name))
+
+
 def _plain(kind: Kind, given: str) -> str | None:
     """A source's name as the table has it; None for what is no parameter."""
     if kind == "tf":
         name = given.removeprefix("module/")  # TF-Hub modules
-        return None if _TF_SKIPPED.search(name) else name
+        return None if is_training_state(name) else name
     if _HF_BUFFERS.match(given):
         return None
     return "albert." + given if given.startswith(("embeddings.", "encoder.", "pooler.")) else given
@@ -240,8 +247,37 @@ def _fit(tensor: np.ndarray, row: Row, kind: Kind, config: AlbertConfig, what: s
     if tensor.dtype == np.float32 and tensor.flags.c_contiguous and tensor.ctypes.data % 64 == 0:
         return tensor
     ours = aligned(tensor.shape)
-    ours[...] = tensor
+    with np.errstate(over="ignore"):  # float64 beyond float32, which is told below
+        ours[...] = tensor
     return ours
+
+
+def _check_finite(array: np.ndarray, what: str) -> None:
+    if array.size and not np.isfinite([array.min(), array.max()]).all():  # NaN goes through both; no copy of the array
+        raise AlbertError(
+            f"{what} holds {np.count_nonzero(~np.isfinite(array)):,} numbers that are NaN or infinite in float32; "
+            "take a checkpoint from before the training diverged, or copy it again"
+        )
+
+
+def check_ours(params: Mapping[str, np.ndarray], config: AlbertConfig, source: str) -> None:
+    """Raises AlbertError unless `params` (path -> array) are the float32 arrays of a model of this shape, all finite:
+    the whole encoder, pooler and heads as a whole or not at all, nothing else."""
+    rows = {row.ours: row for row in table(config)}
+    there = parts(params)
+    for path in [*params, *(row.ours for row in rows.values() if row.part in there | {"albert"})]:
+        if path not in rows:
+            raise AlbertError(f"{source}: no place in this model for {path}; convert again, or restore it from a copy")
+        if path not in params:
+            raise AlbertError(f"{source}: {path} is missing; convert again, or restore it from a copy")
+        if needed := _misfit(params[path].shape, our_shape(rows[path], config)):
+            raise AlbertError(
+                f"{source}: {path} has shape {params[path].shape}, the configuration says {needed}; configuration and "
+                "weights are not of one model"
+            )
+        if params[path].dtype != np.float32:
+            raise AlbertError(f"{source}: {path} is {params[path].dtype}, not float32; convert again")
+        _check_finite(params[path], f"{source}: {path}")
 
 
 def _check_neutral(extra: Mapping[str, str], tensors: Mapping[str, np.ndarray], source: str) -> None:

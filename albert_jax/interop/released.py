@@ -7,7 +7,6 @@ these three from the table, with a warning for each field that its file has othe
 """
 
 import dataclasses
-import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -52,6 +51,8 @@ _FIELDS = {
 _HF_FIELDS = _FIELDS | {"layer_norm_eps": "layer_norm_eps", "classifier_dropout": "classifier_dropout_prob"}
 # What their own programs take for a field that the file lacks: the defaults of both `AlbertConfig` classes, xxlarge.
 _DEFAULTS = dict(hidden_size=4096, heads=64, feed_forward_size=16_384)
+
+_LARGEST = 2**31  # no size of a model comes near; a damaged file's may be anything
 
 Activation = Literal["gelu_tanh", "gelu_erf", "relu"]
 _GOOGLE_ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu_tanh", "relu": "relu"}
@@ -219,7 +220,10 @@ def _settle(values: dict[str, Any], name: str, source: str) -> AlbertConfig:
         elif field in ("heads", "activation"):
             advice = "if this is one of them, load it from a path that carries its name"
             warnings.warn(f"{told}, of the same shape, have {right}; keeping {value}; {advice}", stacklevel=3)
-    return AlbertConfig(**values)
+    try:
+        return AlbertConfig(**values)
+    except AlbertError as error:
+        raise AlbertError(f"{source}: {error}") from error
 
 
 def _refuse(fields: Json, read: Iterable[str], neutral: Json, unread: set[str], source: str) -> None:
@@ -239,12 +243,10 @@ def _read(fields: Json, names: Mapping[str, str], source: str) -> dict[str, Any]
     defaults = dataclasses.asdict(AlbertConfig()) | _DEFAULTS
     values = {}
     for ours, theirs in names.items():
-        value = fields.get(theirs)
+        value = fields.get(theirs, defaults[ours])
         wanted = type(defaults[ours])
-        if value is None:
-            value = defaults[ours]
-        elif type(value) not in (int, float) or not math.isfinite(value) or value != wanted(value):
-            raise AlbertError(f"{source}: {theirs} is {value!r}; give {'a whole' if wanted is int else 'a'} number")
+        if type(value) not in (int, float) or not abs(value) < _LARGEST or value != wanted(value):
+            raise AlbertError(f"{source}: {theirs} is {value!r:.40}; give {'a whole' if wanted is int else 'a'} number")
         values[ours] = wanted(value)
     return values
 

@@ -83,11 +83,11 @@ class Bundle(Mapping[str, np.ndarray]):
         try:
             header = dict(_fields(table.pop(b"")))
             listed = {key.decode(): _entry(value, f"{path}: {key.decode()}") for key, value in table.items()}
+            self._shards = int(header.get(1, 0))
         except (KeyError, IndexError, ValueError, struct.error) as error:
-            raise AlbertError(f"{path}: not the index of a checkpoint ({error!r})") from error
+            raise AlbertError(f"{path}: not the index of a checkpoint ({error!r}); copy it again") from error
         if header.get(2, 0):
             raise AlbertError(f"{path}: written on a big-endian machine; write it again on another")
-        self._shards = int(header.get(1, 0))
         self.entries = {name: entry for name, entry in listed.items() if entry.dtype != _STRING}
 
     def __iter__(self) -> Iterator[str]:
@@ -103,16 +103,16 @@ class Bundle(Mapping[str, np.ndarray]):
         if entry.size != dtype.itemsize * math.prod(entry.shape):
             raise AlbertError(f"{self.prefix}.index: {name} has shape {entry.shape} but {entry.size} bytes")
         try:
+            if path.stat().st_size < entry.offset + entry.size:
+                raise AlbertError(
+                    f"{path}: ends within {name} ({path.stat().st_size} bytes, {entry.offset + entry.size} needed); "
+                    "copy it again"
+                )
             octets = np.fromfile(path, np.uint8, entry.size, offset=entry.offset)
         except OSError as error:
             raise AlbertError(
                 f"{path}: cannot read {name} ({error.strerror}); copy every file of {self.prefix}.data-*"
             ) from error
-        if len(octets) < entry.size:
-            raise AlbertError(
-                f"{path}: ends within {name} ({path.stat().st_size} bytes, {entry.offset + entry.size} needed); "
-                "copy it again"
-            )
         if masked_crc32c(octets) != entry.checksum:
             raise AlbertError(f"{path}: {name} does not match its checksum; copy the file again")
         return octets.view(dtype).reshape(entry.shape)

@@ -8,13 +8,12 @@ import shutil
 import tarfile
 import tempfile
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from albert_jax.data.tokenizers import RELEASED_NAMES
+from albert_jax.data.tokenizers import DAMAGED, RELEASED_NAMES
 from albert_jax.errors import AlbertError
 from albert_jax.interop.released import RELEASED, config_from_google, released
 from albert_jax.interop.tf_bundle import Bundle
@@ -54,10 +53,12 @@ class TfCheckpoint:
             return config_from_weights(self.tensors(), self.name)
         try:
             fields = json.loads(self.config_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise AlbertError(f"{self.config_path}: not a JSON file ({error})") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise AlbertError(f"{self.config_path}: not a JSON file ({error}); copy it again") from error
         if not isinstance(fields, dict):
-            raise AlbertError(f"{self.config_path}: a {type(fields).__name__} instead of fields and values")
+            raise AlbertError(
+                f"{self.config_path}: a {type(fields).__name__} instead of fields and values; copy it again"
+            )
         return config_from_google(fields, self.name, str(self.config_path))
 
 
@@ -144,7 +145,7 @@ def _prefix(directory: Path, name: str) -> Path:
         lonely = sorted(path.name for path in directory.rglob("*.data-*-of-*"))
         told = f"{lonely[0]} has no .index beside it" if lonely else "no .index file of a checkpoint is in it"
         raise AlbertError(f"{name}: {told}; give an archive, a directory or a checkpoint's prefix")
-    for note in sorted(directory.rglob("checkpoint")):
+    for note in sorted(path for path in directory.rglob("checkpoint") if path.is_file()):
         match = re.search(
             r'^model_checkpoint_path: "([^"]*)"', note.read_text(encoding="utf-8", errors="replace"), re.M
         )
@@ -183,5 +184,6 @@ def _unpack(archive: Path, directory: Path) -> None:
             assert tar.fileobj is not None
             while tar.fileobj.read(1 << 20):  # gzip's own checksum stands behind the last member
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise AlbertError(f"{archive}: damaged archive or full disk ({error}); fetch it again") from error
+    except (*DAMAGED, OSError) as error:
+        said = str(error).partition("\n")[0]
+        raise AlbertError(f"{archive}: damaged archive or full disk ({said}); fetch it again") from error

@@ -81,6 +81,11 @@ class AlbertConfig:
         for name in ("hidden_dropout", "attention_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise AlbertError(f"model.{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        if not self.layer_norm_eps > 0 or not self.initializer_range >= 0:
+            raise AlbertError(
+                f"model.layer_norm_eps is {self.layer_norm_eps} and model.initializer_range {self.initializer_range}; "
+                "the first must be above 0, the second not below"
+            )
         self._check_attention()
 
     def _check_attention(self) -> None:

@@ -88,11 +88,18 @@ def scale_by_trust_ratio() -> optax.GradientTransformation:
 def scale_by_path(rates: Mapping[str, float], params: Any) -> optax.GradientTransformation:
     """Multiplies each update by the product of the rates whose pattern is found in its path; rate 0 freezes.
 
-    Raises AlbertError for a pattern that matches no parameter: it would silently do nothing.
+    Raises AlbertError for a pattern that matches no parameter (it would silently do nothing) or is none, and for a
+    negative rate.
     """
     names = paths(params)
     flat = jax.tree.leaves(names)
-    for pattern in rates:
+    for pattern, rate in rates.items():
+        if not 0 <= rate < float("inf"):
+            raise AlbertError(f"optim.rates gives {pattern!r} {rate:g}; give a factor of at least 0")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise AlbertError(f"optim.rates names {pattern!r}, which is no regular expression ({error})") from error
         if not any(re.search(pattern, path) for path in flat):
             raise AlbertError(
                 f"optim.rates names {pattern!r}, which matches no parameter; the paths are: {', '.join(flat)}"

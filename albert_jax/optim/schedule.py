@@ -36,8 +36,10 @@ class Schedule:
     def build(self, peak: float, total_steps: int) -> optax.Schedule:
         """Rate as a function of the step, 0-based: step 0 of a warm-up has rate 0.
 
-        Raises AlbertError when warm-up does not fit into the run.
+        Raises AlbertError for a peak that is negative or no number, or a warm-up that does not fit into the run.
         """
+        if not 0 <= peak < float("inf"):
+            raise AlbertError(f"optim.peak_lr is {peak:g}; give a rate of at least 0")
         if not 0 <= self.warmup_share <= 1 or (self.warmup_share and self.warmup_steps):
             raise AlbertError(
                 f"schedule.warmup_share is {self.warmup_share:g} and warmup_steps {self.warmup_steps}; "

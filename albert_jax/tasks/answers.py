@@ -1,7 +1,7 @@
 """What a trained task makes of a user's texts: rows for the model, and a record for each text of what comes out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -116,10 +116,11 @@ class TagAnswers:
         self._pieces: dict[str, np.ndarray] = {}  # of words met before: most words of a text are
 
     def read(self, item: Any) -> Request:
-        return read_request(item, ("text",), tags=True)
+        request = read_request(item, ("text",), tags=True)
+        return request if request.words is not None else replace(request, words=word_spans(request.texts[0]))
 
     def rows(self, requests: Sequence[Request]) -> list[list[Row]]:
-        words = [[request.texts[0][start:end] for start, end in _words(request)] for request in requests]
+        words = [[request.texts[0][start:end] for start, end in request.words or ()] for request in requests]
         if len(self._pieces) > _KNOWN_WORDS:
             self._pieces.clear()
         new = list({word for text in words for word in text} - self._pieces.keys())
@@ -143,15 +144,15 @@ class TagAnswers:
 
     def record(self, request: Request, rows: Sequence[Row], outputs: Sequence[Mapping[str, np.ndarray]]) -> dict:
         text, places = request.texts[0], [row.places for row in rows]
-        picked = [
-            np.concatenate([row[name][place] for row, place in zip(outputs, places, strict=True)]).tolist()
+        numbers, probabilities = (
+            np.concatenate([row[name][place] for row, place in zip(outputs, places, strict=True)])
             for name in self.outputs
-        ]
-        tags = [self._task.labels[number] for number in picked[0]]
-        shares = [round(share, 6) for share in picked[1]]
+        )
+        tags = [self._task.labels[number] for number in numbers.tolist()]
+        shares = np.round(probabilities.astype(np.float64), 6).tolist()
         words = [
             {"text": text[start:end], "start": start, "end": end, "tag": tag, "probability": share}
-            for (start, end), tag, share in zip(_words(request), tags, shares, strict=True)
+            for (start, end), tag, share in zip(request.words or (), tags, shares, strict=True)
         ]
         found = []
         for kind, first, after in spans(tags):
@@ -159,7 +160,3 @@ class TagAnswers:
             share = min(shares[first:after])
             found.append({"type": kind, "text": text[start:end], "start": start, "end": end, "probability": share})
         return {"text": text, "spans": found, "words": words}
-
-
-def _words(request: Request) -> list[tuple[int, int]]:
-    return word_spans(request.texts[0]) if request.words is None else request.words

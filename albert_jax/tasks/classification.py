@@ -22,7 +22,7 @@ from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForSequenceClassification
 from albert_jax.tasks import paragraphs
 from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, with_vocabulary
-from albert_jax.tasks.files import open_tokenizer, places
+from albert_jax.tasks.files import check_counts, open_tokenizer, places
 from albert_jax.tasks.targets import AnyTarget, ManyLabels, Number, OneClass, balanced, counts, imbalance
 
 
@@ -84,6 +84,14 @@ class OpenClassification:
         check_length(task.max_length)
         if not 1 <= len(task.text_columns) <= 2:
             raise AlbertError(f"task.text_columns names {len(task.text_columns)} columns; one or two texts are read")
+        if len({*task.text_columns, task.label_column}) <= len(task.text_columns):
+            raise AlbertError(
+                f"task.text_columns ({', '.join(task.text_columns)}) and task.label_column ({task.label_column}) name "
+                "a column twice; give each its own"
+            )
+        if task.target == "labels" and not task.label_separator:
+            raise AlbertError("task.label_separator is empty; give what stands between the labels of a cell")
+        check_counts(task)
         self._task = task
         self._splits: dict[str, _Split] = {}
         self.tokenizer, source = open_tokenizer(task)
@@ -132,14 +140,24 @@ class OpenClassification:
             standard = task.standard
             if not standard:
                 values = np.array([record.target for record in self._train_records], np.float64)
-                standard = (float(values.mean()), float(values.std()) or 1.0)
+                if np.ptp(values) == 0:
+                    raise AlbertError(f"every target of the training data is {values[0]:g}; two values are needed")
+                standard = (float(values.mean()), float(values.std()))
+            if len(standard) != 2 or not np.isfinite(standard).all() or standard[1] <= 0:
+                raise AlbertError(f"task.standard is {standard}; give a mean and a deviation above 0")
             return dataclasses.replace(task, standard=standard), Number(*standard)
         labels = task.labels or self._labels_of_training()
         if len(labels) < 2:
-            raise AlbertError(f"the training data has one class only ({', '.join(labels)}); two are needed")
+            has = f"one class only ({labels[0]})" if labels else "no label"
+            raise AlbertError(f"the training data has {has}; two are needed")
+        if len(set(labels)) < len(labels):
+            raise AlbertError(f"task.labels names a class twice: {', '.join(labels)}; leave one of them out")
         unknown = sorted(set(task.class_weights) - set(labels))
         if unknown:
             raise AlbertError(f"task.class_weights names {unknown[0]!r}; the classes are {', '.join(labels)}")
+        for name, factor in task.class_weights.items():
+            if not 0 <= factor < np.inf:
+                raise AlbertError(f"task.class_weights gives {name!r} {factor:g}; give factors of at least 0")
         weights = {name: task.class_weights.get(name, 1.0) for name in labels} if task.class_weights else {}
         if task.balance and set(task.class_weights) != set(labels):
             found = counts(labels, self._train_records)

@@ -8,13 +8,22 @@ from albert_jax.errors import AlbertError
 FIELDS = {"train": "train", "validation": "dev", "test": "test"}  # split -> field of the task
 
 
+def check_counts(task: Any) -> None:
+    """Raises AlbertError for a negative number of examples."""
+    for field in ("examples", "eval_examples"):
+        if getattr(task, field) < 0:
+            raise AlbertError(f"task.{field} is {getattr(task, field)}; give how many, or 0 for all")
+
+
 def places(task: Any, split: str) -> tuple[str, ...]:
-    """The files (or tfds:NAME) of a split. Raises AlbertError where the task names none."""
+    """The files (or tfds:NAME) of a split. Raises AlbertError where the task names none, or nothing."""
     field = FIELDS[split]
     found = getattr(task, field)
     if not found:
         use = {"validation": "; the best checkpoint is chosen by them", "test": " to train, or --data FILE to evaluate"}
         raise AlbertError(f"there are no {split} examples: give --task.{field} FILE{use.get(split, '')}")
+    if not all(found):
+        raise AlbertError(f"task.{field} holds an empty name; give --task.{field} FILE")
     return found
 
 

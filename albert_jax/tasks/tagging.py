@@ -20,7 +20,7 @@ from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForTokenClassification
 from albert_jax.tasks import paragraphs
 from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, cross_entropy, with_vocabulary
-from albert_jax.tasks.files import open_tokenizer, places
+from albert_jax.tasks.files import check_counts, open_tokenizer, places
 from albert_jax.tasks.targets import all_the_same
 
 
@@ -63,16 +63,20 @@ class OpenTagging:
 
     def __init__(self, task: Tagging, config: AlbertConfig, seed: int):
         check_length(task.max_length)
+        check_counts(task)
         self._task = task
         self._splits: dict[str, tuple[list[Sentence], Windows]] = {}
         self.tokenizer, source = open_tokenizer(task)
         self.config = with_vocabulary(config, self.tokenizer, source)
         self.tokens_per_example = task.max_length
         self.labels = list(task.labels) or _both(sentence.tags for sentence in self._train_sentences)
-        if OUTSIDE not in self.labels:
-            raise AlbertError(f"task.labels has no {OUTSIDE!r}: {', '.join(self.labels)}")
-        if len(self.labels) < 2:
-            raise AlbertError("the training data has no entity: every tag of it is O")
+        if task.labels:
+            _check(task.labels)
+        elif len(self.labels) < 2:
+            raise AlbertError(
+                f"the training data has no entity: every tag of {' '.join(task.train) or task.data} is O; put the tag "
+                "into the last column"
+            )
         self.settled = dataclasses.replace(task, labels=tuple(self.labels))
 
     @property
@@ -202,6 +206,20 @@ def evaluate_tags(scores: dict[str, float], true: list[list[str]], guess: list[l
         degenerate=degenerate,
         notes=all_the_same(len(flat_guess), flat_guess[0]) if degenerate else [],
     )
+
+
+def _check(labels: Sequence[str]) -> None:
+    """Raises AlbertError for labels that a user gave and that are not O and at least one tag of IOB2, each once."""
+    wrong = next((tag for tag in labels if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or not tag[2:])), None)
+    said = (
+        f"has {wrong!r}, which is no tag" if wrong is not None
+        else f"has no {OUTSIDE!r}" if OUTSIDE not in labels
+        else "has no entity" if len(labels) < 2
+        else "has a tag twice" if len(set(labels)) < len(labels)
+        else ""
+    )  # fmt: skip
+    if said:
+        raise AlbertError(f"task.labels {said}: {', '.join(labels)}; give O, and B- and I- of each type, once")
 
 
 def _both(tags: Any) -> list[str]:

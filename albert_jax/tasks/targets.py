@@ -209,8 +209,8 @@ def _known(record: Labelled, name: str, place: Mapping[str, int]) -> str:
 def all_the_same(count: int, what: str) -> list[str]:
     """What to tell where every prediction is one and the same."""
     return [
-        f"all {count:,} predictions are {what}: this run is degenerate; try another seed, a longer warm-up or a lower "
-        "learning rate, more steps, and see that it starts from a pretrained model"
+        f"all {count:,} predictions are {what}; a run that ends so is degenerate: try another seed, a longer warm-up "
+        "or a lower learning rate, more steps, and see that it starts from a pretrained model"
     ]
 
 

@@ -85,7 +85,10 @@ BAD = {
     "a O\n" + "x" * 10_001 + " O\n": "line 2: a word of 10,001 characters, more than 10,000",
     "-DOCSTART- O\n\n": "no sentences in it",
     "": "no sentences in it",
-    "caf\xe9 O\n": r"not UTF-8 at byte 3 \(0xe9, line 1\)",
+    "caf\xe9 O\n": r"not UTF-8 at byte 3 \(0xe9, line 1\); convert it, for example with `iconv -f latin1",
+    "\xff\xfea\0 \0O\0\n\0": r"not UTF-8 at byte 0 \(0xff, line 1\); convert it, for example with `iconv -f utf-16",
+    "a O\n\nb\0 O\n": "line 3: character 1 is NUL, so this is no plain text; save it as UTF-8",
+    "a O\rb B-X\r": r"line 1: 'B-X\\r' is no tag",
 }
 
 

@@ -1,17 +1,20 @@
 """Runs that start from a model of any format: the same parameters, the same scores before the first step."""
 
 import dataclasses
+import json
+import shutil
 import tarfile
 
 import jax
 import numpy as np
 import pytest
 
+from albert_jax import experiment as experiments
 from albert_jax.checkpoint import flat, open_for_reading
 from albert_jax.data.tokenizer import Tokenizer
 from albert_jax.data.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError
-from albert_jax.interop import google, hf
+from albert_jax.interop import directory, google, hf
 from albert_jax.interop.convert import convert
 from albert_jax.interop.grow import grow
 from albert_jax.interop.load import load, open_source
@@ -146,15 +149,93 @@ def test_another_vocabulary_is_refused_before_anything_is_written(sources, corpu
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["hf", "tf1"])
+def test_a_model_without_a_vocabulary_is_refused_before_anything_is_written(name, sources, corpus, tmp_path):
+    place = tmp_path / name
+    shutil.copytree(sources / name, place)
+    (place / {"hf": "spiece.model", "tf1": "30k-clean.model"}[name]).unlink()
+    with pytest.raises(AlbertError, match=f"{name} has no vocabulary, .*put the spiece.model or vocab.txt"):
+        train(tiny.experiment(corpus, init=str(place), model_of_init=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_no_weight_shows_must_agree(sources, corpus, tmp_path):
     config = open_source(sources / "converted").config
     for change, message in [
         (dict(heads=2), "model.heads 4 and this experiment has 2; give --model.heads 4"),
         (dict(activation="relu"), "model.activation gelu_tanh and this experiment has relu"),
+        (dict(layer_norm_eps=1e-6), "model.layer_norm_eps 1e-12 and this experiment has 1e-06"),
     ]:
         other = tiny.experiment(corpus, init=str(sources / "converted"), model=dataclasses.replace(config, **change))
         with pytest.raises(AlbertError, match=message):
             inherit(other, tmp_path / "run")
+
+
+def test_the_models_shape_needs_a_model(corpus, tmp_path):
+    with pytest.raises(AlbertError, match="fine-tuning would start from random parameters; give --init"):
+        inherit(tiny.experiment(corpus, model_of_init=True), tmp_path / "run")
+
+
+def test_a_workdir_that_has_begun_answers_for_itself(sources, tmp_path):
+    """And of a vocabulary that was given by name, the name stays."""
+    (tmp_path / "train.tsv").write_text("text\tlabel\nOne word\ta\nTwo words\tb\n")
+    task = Classification(train=(str(tmp_path / "train.tsv"),))
+    given = tiny.experiment(tmp_path, task=task, init=str(sources / "hf"), model_of_init=True)
+    run = tmp_path / "run"
+    run.mkdir()
+    begun = inherit(given, run)
+    stored = dataclasses.replace(begun, model=dataclasses.replace(begun.model, layers=5))
+    (run / experiments.FILE).write_text(json.dumps(experiments.to_dict(stored)))
+    gone = dataclasses.replace(given, init=str(tmp_path / "gone"))
+    again = inherit(gone, run)
+    assert (again.model.layers, again.task.vocab) == (5, str(run / "vocab"))
+    assert inherit(dataclasses.replace(gone, task=begun.task), run).task.vocab == str(run / "vocab")
+    other = dataclasses.replace(gone, task=dataclasses.replace(task, vocab=str(sources / "converted" / "vocab")))
+    assert inherit(other, run).task.vocab == str(sources / "converted" / "vocab")
+
+
+def test_a_classifier_of_another_task_is_not_taken(sources, tmp_path):
+    """A tagger's has the shape of a classification's, and names no classes here."""
+    model = open_source(sources / "hf")
+    params = {path: x for path, x in model.params.items() if path.startswith("albert/")}
+    params |= {"classifier/kernel": np.ones((16, 2), np.float32), "classifier/bias": np.ones(2, np.float32)}
+    (tmp_path / "train.tsv").write_text("text\tlabel\nOne word\ta\nTwo words\tb\n")
+    for head, lacking in (("tagging", ["classifier/bias", "classifier/kernel"]), ("classification", [])):
+        place = tmp_path / head
+        place.mkdir()
+        directory.write(place, dataclasses.replace(model, params=params, head=head))
+        task = Classification(train=(str(tmp_path / "train.tsv"),), vocab=str(place / "vocab"), max_length=32)
+        experiment = inherit(
+            tiny.experiment(tmp_path, task=task, init=str(place), model_of_init=True), tmp_path / "run"
+        )
+        opened_task = experiment.task.open(experiment.model, 0)
+        layout = lay_out(opened_task, MeshConfig(devices=1))
+        state = create(opened_task, experiment.optim.build(3, {}), 0, layout)
+        filled, fresh, unused = initialise(state.params, place, opened_task)
+        assert fresh == unused == lacking
+        assert np.array_equal(flat(filled)["classifier/bias"], np.full(2, float(head == "classification")))
+
+
+def test_a_refused_run_leaves_its_workdir_to_the_corrected_one(sources, corpus, tmp_path):
+    config = dataclasses.replace(open_source(sources / "hf").config, vocab_size=0)
+    wrong = dataclasses.replace(config, feed_forward_size=2 * config.feed_forward_size)
+    given = tiny.experiment(corpus, init=str(sources / "hf"), model=wrong, steps=3)
+    with pytest.raises(AlbertError, match="has shape .* there and .* here"):
+        train(given, tmp_path / "run")
+    train(dataclasses.replace(given, model=config), tmp_path / "run")
+
+    # Goes on only with the examples that it began with, and says so before it writes anything.
+    text = "text\tlabel\nOne word\ta\nTwo words\tb\n"
+    (tmp_path / "train.tsv").write_text(text)
+    task = Classification(train=(str(tmp_path / "train.tsv"),), dev=(str(tmp_path / "train.tsv"),), max_length=32)
+    given = tiny.experiment(corpus, task=task, init=str(sources / "hf"), model_of_init=True, steps=3)
+    train(given, tmp_path / "labelled")
+    before = (tmp_path / "labelled" / "experiment.json").read_bytes()
+    (tmp_path / "more.tsv").write_text(text + "Three words\tb\n")
+    more = dataclasses.replace(given, task=dataclasses.replace(task, train=(str(tmp_path / "more.tsv"),)))
+    with pytest.raises(AlbertError, match="the training examples changed from '.*' to '.*'; set that back"):
+        train(more, tmp_path / "labelled")
+    assert (tmp_path / "labelled" / "experiment.json").read_bytes() == before
 
 
 def test_the_best_checkpoint_of_a_workdir_is_the_best_by_its_own_score(corpus, tmp_path):

@@ -47,8 +47,16 @@ class Drill:
         }
 
     def befalls(self, *acts: str) -> None:
-        """What befalls the run at each of its starts: run, preempt, stop, drop or cancel."""
+        """What befalls the run at each of its starts: run, preempt, stop, drop, half, hold or cancel."""
         (self.cloud / "script").write_text(" ".join(acts))
+
+    def fails(self, *failures: tuple[str, int]) -> None:
+        """(part, status): the next gcloud command with the part in it fails so; with status 0 it goes on."""
+        (self.cloud / "fails.json").write_text(json.dumps(failures))
+
+    def requests(self, *states: str) -> None:
+        """What becomes of the requests for slices: ACTIVE, FAILED or SUSPENDED."""
+        (self.cloud / "requests.json").write_text(json.dumps(states))
 
     def launch(self, script: str, words: str, *more: str) -> tuple[int, str]:
         """Status and log of launch/SCRIPT."""
@@ -78,7 +86,7 @@ class Drill:
 
     def slurm(self, *more: str) -> tuple[dict, str]:
         """Submits with slurm.sh and waits: the job's last state, its log."""
-        self.python("cloud.make_environment(cloud.Path('.'), 'gpu')")
+        self.python("cloud.make_environment(cloud.Path('.'), 'gpu,gcs')")
         status, log = self.launch("slurm.sh", SLURM, *more)
         assert status == 0, log
         self.python("cloud.wait_until(lambda: 'status' in (cloud.read('job') or {}))")

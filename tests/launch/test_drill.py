@@ -1,7 +1,11 @@
 """Submit, preempt, resubmit, finish, with fake clouds whose workers run a stand-in for train; one drill runs train."""
 
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -11,7 +15,9 @@ from tests.launch.drill import FINAL, GKE, ROOT, SLURM, TPU, Drill
 
 @pytest.fixture
 def drill(tmp_path):
-    return Drill(tmp_path)
+    drill = Drill(tmp_path)
+    yield drill
+    (drill.cloud / "hold").unlink(missing_ok=True)  # what a failed test left waiting ends
 
 
 def starts(drill: Drill) -> int:
@@ -60,6 +66,64 @@ def test_a_run_started_on_some_workers_only_is_started_anew(drill):
     assert "process 0: 3 of 9 steps done" in log  # what still ran was told to stop, and saved
 
 
+def test_started_on_some_workers_only_it_is_started_anew_by_the_same_command_later(drill):
+    drill.befalls("half")
+    status, log = drill.launch("tpu_vm.sh", TPU, "--retries", "0")
+    assert status == 1 and log.endswith("launch: 0 retries in a row failed; the same command goes on\n"), log
+    status, log = drill.launch("tpu_vm.sh", TPU)
+    assert status == 0 and "it runs; following it" not in log, log
+    assert drill.state() == {"step": 9, "value": FINAL} and starts(drill) == 2
+
+
+def test_ctrl_c_while_following_leaves_the_run_and_the_terminal_alone(drill):
+    drill.befalls("hold")
+    command = ["launch/tpu_vm.sh", *TPU.split()]
+    launcher = subprocess.Popen(
+        command, cwd=drill.code, env=drill.environment, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (drill.cloud / "reached").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(launcher.pid, signal.SIGINT)
+    log, _ = launcher.communicate(timeout=20)  # the end of the log: no child of the launcher still writes there
+    assert launcher.returncode == 130, log
+    assert log.endswith(
+        "launch: left; what is there goes on and costs: the same command follows it, --delete ends it\n"
+    )
+    status, log = drill.launch("tpu_vm.sh", TPU)
+    assert status == 0 and "it runs; following it" in log, log
+    assert drill.state() == {"step": 9, "value": FINAL}
+    assert (creations(drill), starts(drill)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("act", "failures", "created", "started", "retries"),
+    [
+        ("run", [("scp", 1), ("worker.sh start", 255)], 1, 2, 2),
+        ("run", [("describe", 0), ("describe", 0), ("describe", 1)], 1, 1, 1),
+        ("run", [("worker.sh finish", 255), ("worker.sh live", 255)], 1, 2, 1),
+        ("preempt", [("delete", 1)], 2, 2, 2),
+    ],
+)
+def test_a_gcloud_that_fails_in_the_middle_is_tried_again(drill, act, failures, created, started, retries):
+    drill.befalls(act)
+    drill.fails(*failures)
+    status, log = drill.launch("tpu_vm.sh", TPU)
+    assert status == 0, log
+    assert drill.state() == {"step": 9, "value": FINAL}
+    assert (creations(drill), starts(drill)) == (created, started)
+    assert log.count("launch: infrastructure failure; retry") == retries
+
+
+def test_a_slice_that_could_not_be_deleted_is_no_success(drill):
+    drill.fails(("delete", 1))
+    status, log = drill.launch("tpu_vm.sh", TPU, "--delete-when-done")
+    assert status == 1 and drill.state()["step"] == 9
+    assert log.endswith("launch: done\nERROR: (gcloud.compute.tpus) made up: delete\n"
+                        "launch: pod is still there, and costs: --delete ends it\n"), log  # fmt: skip
+
+
 def test_the_same_command_later_continues_and_is_done(drill):
     assert drill.launch("tpu_vm.sh", TPU)[0] == 0
     status, log = drill.launch("tpu_vm.sh", TPU)
@@ -101,24 +165,47 @@ def test_retries_are_bounded(drill):
     assert "1 retries in a row failed; the same command goes on" in log
 
 
-@pytest.mark.parametrize(
-    ("trouble", "said"),
-    [
-        ("no-quota", "error: gcloud did not take the request for pod, see above"),
-        ("no-capacity", "error: the request for pod failed, see above; --delete it before asking again"),
-    ],
-)
-def test_a_request_that_fails_at_first_is_the_users_to_mend(drill, trouble, said):
-    (drill.cloud / trouble).touch()
+def test_the_mistake_of_a_far_worker_is_not_tried_again(tmp_path):
+    drill = Drill(tmp_path, {"FAKE_WORKERS": "4"})
+    ended, log = drill.launch("tpu_vm.sh", TPU, "--", "--fail", "1", "--worker", "3")
+    assert ended == 1 and starts(drill) == 1, log
+    assert "pod-w-3 ended first, with status 1" in log
+
+
+def test_a_quota_that_is_used_up_is_the_users_to_mend(drill):
+    (drill.cloud / "no-quota").touch()
     ended, log = drill.launch("tpu_vm.sh", TPU)
-    assert ended == 2 and said in log, log
+    assert ended == 2 and log.endswith("error: gcloud did not take the request for pod, see above\n"), log
     assert creations(drill) == 1
+
+
+def test_a_request_that_fails_at_first_is_the_users_to_mend(drill):
+    drill.requests("FAILED")
+    ended, log = drill.launch("tpu_vm.sh", TPU)
+    assert ended == 2 and "error: the request for pod failed, see above; --delete it before asking again" in log, log
+    assert creations(drill) == 1
+
+
+def test_preempted_before_it_was_ready_it_is_asked_for_again(drill):
+    drill.requests("SUSPENDED", "FAILED", "ACTIVE")
+    ended, log = drill.launch("tpu_vm.sh", TPU, "--spot")
+    assert ended == 0, log
+    assert drill.state() == {"step": 9, "value": FINAL} and creations(drill) == 3
+    assert "retry 2 of 20" in log and "retry 3" not in log
+
+
+def test_requests_that_go_on_failing_are_bounded(drill):
+    drill.requests(*["SUSPENDED"] * 9)
+    ended, log = drill.launch("tpu_vm.sh", TPU, "--retries", "2")
+    assert ended == 1 and creations(drill) == 3, log
+    assert log.endswith("launch: 2 retries in a row failed; the same command goes on\n")
 
 
 def test_a_gcloud_that_cannot_tell_creates_nothing(drill):
     (drill.cloud / "offline").touch()
-    ended, log = drill.launch("tpu_vm.sh", TPU, "--retries", "1")
-    assert ended == 1 and log.count("problem refreshing your current auth tokens") == 2, log
+    ended, log = drill.launch("tpu_vm.sh", TPU)
+    assert ended == 2 and log.count("problem refreshing your current auth tokens") == 1, log
+    assert log.endswith("error: gcloud cannot tell what there is, see above\n")
     assert creations(drill) == 0
 
 

@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,13 @@ def test_shellcheck_finds_nothing():
 def test_dry_run_prints_what_is_stored(name):
     stored = (GOLDEN / f"{name}.txt").read_text()
     assert dry_run(name) == stored, "if the change is meant: python -m tests.launch.dry_runs"
+
+
+def test_where_a_bucket_is_asked_for_what_reads_it_is_installed():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras["gcs"]) <= set(extras["tpu"])  # which the others install
+    assert launch(f"slurm.sh {SLURM} --dry-run").stdout.startswith("launch/setup.sh gpu\n")
+    assert launch(f"slurm.sh {SLURM} --workdir gs://b/a --dry-run").stdout.startswith("launch/setup.sh gpu,gcs\n")
 
 
 def test_all_launchers_end_in_the_same_command():
@@ -82,7 +91,7 @@ REFUSED = {
     f"tpu_vm.sh {TPU} --type v5e-256": "unknown --type v5e-256; Cloud calls it v5litepod-256",
     f"tpu_vm.sh {TPU} --type v9-8": "unknown --type v9-8; types are FAMILY-SIZE, families: v4, v5litepod, v5p, v6e",
     f"tpu_vm.sh {TPU} --zone us-west9-z": "--zone us-west9-z is unknown; zones with v5litepod: us-central1-a,",
-    f"tpu_vm.sh {TPU} --type v4-16": "--zone us-west4-a is unknown; zones with v4: us-central2-b ",
+    f"tpu_vm.sh {TPU} --type v4-16": "--zone us-west4-a has no v4; zones with v4: us-central2-b ",
     f"tpu_vm.sh {TPU} --workdir runs/a": "--workdir runs/a is each worker's own disk, and this run has several; every",
     f"tpu_vm.sh {TPU} --type v5litepod-8 --slices 2 --workdir runs/a": "--workdir runs/a is each worker's own disk",
     f"tpu_vm.sh {TPU} --type v5litepod-8 --spot --workdir runs/a": "--workdir runs/a goes with the VM when",
@@ -90,12 +99,29 @@ REFUSED = {
     f"tpu_vm.sh {TPU} --data runs/corpus": "--data runs/corpus is not on gs://",
     f"tpu_vm.sh {TPU} --spot --reserved": "--spot and --reserved exclude each other",
     f"tpu_vm.sh {TPU} --slices two": "--slices two is not a number of slices",
+    f"tpu_vm.sh {TPU} --slices 99999999999999999999": "--slices 99999999999999999999 is not a number of slices",
     f"tpu_vm.sh {TPU} --backoff soon": "--backoff soon is not a number of seconds",
+    f"tpu_vm.sh {TPU} --backoff 08": "--backoff 08 is not a number of seconds",
+    f"tpu_vm.sh {TPU} --retries 99999999999999999999": "--retries 99999999999999999999 is not a number",
+    f"tpu_vm.sh --name {TPU}": "--name needs a value",
+    f"tpu_vm.sh {TPU} --type v5litepod-16,32": "unknown --type v5litepod-16,32; v5litepod comes in",
+    f"tpu_vm.sh {TPU} --type #-16": "unknown --type #-16; types are FAMILY-SIZE",
+    f"tpu_vm.sh {TPU} --zone us-west4-a,us-east5-a": "--zone us-west4-a,us-east5-a is unknown; zones with",
+    f"tpu_vm.sh {TPU} --dry-run=yes": "--dry-run takes no value",
+    f"tpu_vm.sh {TPU} --reserved=no": "--reserved takes no value",
+    f"tpu_vm.sh {TPU} --config README.md": "--config README.md is no Python file; one of configs/",
+    f"tpu_vm.sh {TPU} --workdir gs:///run": "--workdir gs:///run is each worker's own disk",
+    f"tpu_vm.sh {TPU} --type v5litepod-8 --workdir s3://b/a": "--workdir s3://b/a is neither a directory nor gs://",
+    f"tpu_vm.sh {TPU} -- --workdir=runs/a": "--workdir goes before --; it is not only for train",
     f"gke_xpk.sh {TPU}": "--cluster is missing",
     f"gke_xpk.sh {TPU} --cluster c --workdir runs/a": "--workdir runs/a is a container's own disk",
+    f"gke_xpk.sh {TPU} --cluster c --type v5litepod-4": "--type v5litepod-4 is part of a host, which xpk has not; ",
+    "gke_xpk.sh --name pod --cluster c --delete": "--zone is missing; it is the cluster's",
     f"gke_xpk.sh {TPU} --cluster c --type v6e-12": "unknown --type v6e-12; v6e comes in 1,4,8,16,",
     f"slurm.sh {SLURM} --type h100": "--type h100: GPUs of a node as [NAME:]NUMBER",
     f"slurm.sh {SLURM} --workdir /tmp/a": "--workdir /tmp/a is each node's own",
+    f"slurm.sh {SLURM} --workdir s3://b/a": "--workdir s3://b/a is neither a directory nor gs://BUCKET/DIR",
+    f"slurm.sh {SLURM} --workdir gs://": "--workdir gs:// is neither a directory nor gs://BUCKET/DIR",
     f"slurm.sh {SLURM} --slices 2": "--slices is for TPU slices; give --nodes",
     f"slurm.sh {SLURM} --nodes 0": "--nodes 0 is not a number of nodes",
 }  # fmt: skip
@@ -110,12 +136,18 @@ def test_bad_words_are_refused_in_one_line(words):
 
 
 @pytest.mark.parametrize(
-    ("words", "tool"),
-    [(f"tpu_vm.sh {TPU}", "gcloud"), (f"gke_xpk.sh {TPU} --cluster c", "xpk"), (f"slurm.sh {SLURM}", "sbatch")],
+    ("words", "tool", "there"),
+    [
+        (f"tpu_vm.sh {TPU}", "gcloud", ""),
+        (f"gke_xpk.sh {TPU} --cluster c", "xpk", "gcloud kubectl"),
+        (f"gke_xpk.sh {TPU} --cluster c", "kubectl", "gcloud xpk"),
+        (f"gke_xpk.sh {TPU} --cluster c", "gcloud", "kubectl xpk"),
+        (f"slurm.sh {SLURM}", "sbatch", ""),
+    ],
 )
-def test_a_missing_tool_is_one_line(words, tool, tmp_path):
-    for name in ("bash", "env", "awk", "dirname", "sort", "head"):
-        found = subprocess.run(["which", name], capture_output=True, text=True, check=True).stdout.strip()
+def test_a_missing_tool_is_one_line(words, tool, there, tmp_path):
+    for name in ("bash", "env", "awk", "dirname", "sort", "head", *there.split()):
+        found = shutil.which(name, path=NO_CLOUD["PATH"])
         (tmp_path / name).symlink_to(found)
     done = launch(words, PATH=str(tmp_path))
     assert done.returncode == 2 and done.stderr.startswith(f"error: {tool} is not installed; "), done

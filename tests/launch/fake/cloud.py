@@ -2,8 +2,8 @@
 script of what befalls the run at each start.
 
 $FAKE_CLOUD/script holds one word a start: run, preempt, stop (SIGTERM on a machine that stays), drop (the connection),
-half (started on worker 0 alone), cancel;
-when it is used up, every further start is a run.
+half (started on worker 0 alone), hold (until Ctrl-C), cancel; when it is used up, every further
+start is a run.
 """
 
 import contextlib
