@@ -5,6 +5,7 @@ import errno
 import glob
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -328,6 +329,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(__version__)
         return 0
+    warnings.formatwarning = lambda message, *where: f"warning: {message}\n"  # not the line of code that gave it
     try:
         if words[0] not in VERBS:
             import difflib

@@ -162,7 +162,7 @@ def read(workdir: str | Path) -> Experiment:
         raise AlbertError(f"{path} cannot be read ({error}); restore it from a copy, or train again") from error
     try:
         return from_dict(Experiment, json.loads(text))
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise AlbertError(f"{path} is damaged ({error}); restore it from a copy, or train again") from error
 
 

@@ -131,7 +131,7 @@ def train(
         watch=experiment.watch.build(task.baselines.get("unigram_entropy")),
         experiment=experiments.to_dict(experiment),
     )
-    with mirror.stored(workdir), telemetry, stop_signals() as stopped:
+    with mirror.stored(workdir), stop_signals() as stopped, telemetry:
         for line in [banner(experiment, layout.mesh, count(state.params)), *said]:
             telemetry.say(line)
         if complete:  # what it can do before the first step

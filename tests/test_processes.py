@@ -148,9 +148,9 @@ def test_a_workdir_that_is_not_shared_is_refused(place):
 
 def test_only_the_first_process_prints(place):
     # Two lines come from libraries: who is connected (threads cut into each other's words), and that a signal came.
-    gloo = re.compile(r"\[Gloo\] Rank |\d+ is connected to \d+ peer ranks\. Expected .* peer ranks is : \d+")
+    gloo = re.compile(r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is :")
     said = [
-        [line for line in gloo.sub("", log).splitlines() if line.strip() and "SIGTERM caught" not in line]
+        [line for line in gloo.sub("", log).splitlines() if re.search("[a-z]", line) and "SIGTERM caught" not in line]
         for log in told(place / "log")
     ]
     assert any("8 x cpu (data 2, fsdp 4) of 2 processes" in line for line in said[0])

@@ -159,6 +159,19 @@ def test_a_model_without_a_vocabulary_is_refused_before_anything_is_written(name
     assert not (tmp_path / "run").exists()
 
 
+def test_every_field_of_the_shape_is_taken(sources, corpus, tmp_path):
+    shutil.copytree(sources / "converted", tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    stored = json.loads(file.read_text())
+    changed = {"max_positions": 40, "layer_norm_eps": 1e-6, "activation": "relu", "groups": 3, "inner_groups": 2}
+    changed |= {"segment_types": 3, "feed_forward_size": 20, "heads": 8}
+    file.write_text(json.dumps(stored | {"model": stored["model"] | changed | {"hidden_dropout": 0.5}}))
+    given = tiny.experiment(corpus, init=str(tmp_path / "model"), model_of_init=True)
+    model = inherit(given, tmp_path / "run").model
+    assert {name: getattr(model, name) for name in changed} == changed
+    assert model.hidden_dropout == given.model.hidden_dropout  # how it is trained is the experiment's
+
+
 def test_what_no_weight_shows_must_agree(sources, corpus, tmp_path):
     config = open_source(sources / "converted").config
     for change, message in [

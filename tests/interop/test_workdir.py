@@ -15,30 +15,67 @@ from albert_jax.checkpoint import Checkpoints
 from albert_jax.interop.load import open_source
 from albert_jax.interop.workdir import best_params
 from albert_jax.state import TrainState
+from albert_jax.tasks import Classification
 from tests.interop.hf_goldens import opened
 from tests.interop.test_bad_sources import refused
 
 
+def tree(params):
+    return traverse_util.unflatten_dict({tuple(path.split("/")): jnp.asarray(x) for path, x in params.items()})
+
+
+def write(place, experiment, checkpoints):
+    """A workdir with those checkpoints: step -> (parameters, scores)."""
+    place.mkdir()
+    (place / experiments.FILE).write_text(json.dumps(experiments.to_dict(experiment)))
+    writer = Checkpoints(place, best=("accuracy", True), writing=True)
+    for step, (params, scores) in checkpoints.items():
+        moments = {"mu": jax.tree.map(jnp.zeros_like, tree(params))}
+        state = TrainState(jnp.int32(step), tree(params), moments, jnp.int32(0))
+        writer.save(state, {"ranking": ["accuracy", True]}, scores)
+    writer.close()
+    return place
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    place = tmp_path_factory.mktemp("runs") / "run"
-    place.mkdir()
     source = opened("one_group")
-    tree = traverse_util.unflatten_dict({tuple(path.split("/")): jnp.asarray(x) for path, x in source.params.items()})
-    stored = experiments.to_dict(dataclasses.replace(experiments.example(), model=source.config))
-    (place / experiments.FILE).write_text(json.dumps(stored))
-    moments = {"mu": jax.tree.map(jnp.zeros_like, tree)}
-    checkpoints = Checkpoints(place, writing=True)
-    checkpoints.save(TrainState(jnp.int32(3), tree, moments, jnp.int32(0)), {"ranking": ["loss", False]})
-    checkpoints.close()
-    return place
+    experiment = dataclasses.replace(experiments.example(), model=source.config)
+    return write(tmp_path_factory.mktemp("runs") / "run", experiment, {3: (source.params, None)})
+
+
+def test_the_best_is_taken_by_the_score_that_the_run_ranked_by(tmp_path):
+    """Not by the loss, not the latest."""
+    source = opened("one_group")
+    scored = {
+        1: {"accuracy": 0.1, "loss": 1.0},
+        2: {"accuracy": 0.9, "loss": 3.0},
+        3: {"accuracy": 0.5, "loss": 2.0},
+    }
+    written = {step: ({path: x + step for path, x in source.params.items()}, scores) for step, scores in scored.items()}
+    experiment = dataclasses.replace(experiments.example(), model=source.config)
+    found = open_source(write(tmp_path / "run", experiment, written)).params
+    for path, array in written[2][0].items():
+        assert found[path].tobytes() == array.tobytes(), path
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"), [("class", ""), ("labels", "multi_label_classification"), ("number", "regression")]
+)
+def test_what_a_classification_was_trained_for_is_told(target, problem, tmp_path):
+    source = opened("classification")
+    labels = () if target == "number" else ("a", "b", "c")
+    task = Classification(target=target, labels=labels)
+    experiment = dataclasses.replace(experiments.example(), model=source.config, task=task)
+    found = open_source(write(tmp_path / "run", experiment, {1: (source.params, None)}))
+    assert (found.head, found.labels, found.problem) == ("classification", labels, problem)
 
 
 def test_a_checkpoint_is_read_as_orbax_reads_it(workdir):
     found, wanted = best_params(workdir), opened("one_group").params
     assert list(found) == sorted(wanted)
-    tree = Checkpoints(workdir).params(3)
-    for path, array in traverse_util.flatten_dict(tree, sep="/").items():
+    stored = Checkpoints(workdir).params(3)
+    for path, array in traverse_util.flatten_dict(stored, sep="/").items():
         assert found[path].tobytes() == array.tobytes() == wanted[path].tobytes(), path
         assert found[path].dtype == np.float32 and found[path].ctypes.data % 64 == 0
     assert open_source(workdir).head == "pretrain"

@@ -81,9 +81,11 @@ def test_ctrl_c_while_following_leaves_the_run_and_the_terminal_alone(drill):
     launcher = subprocess.Popen(
         command, cwd=drill.code, env=drill.environment, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        # Tests that run in the background inherit an ignored SIGINT, which no shell can trap.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not (drill.cloud / "reached").exists() and time.monotonic() < deadline:
+    while not all((drill.cloud / name).exists() for name in ("reached", "following")) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(launcher.pid, signal.SIGINT)
     log, _ = launcher.communicate(timeout=20)  # the end of the log: no child of the launcher still writes there
