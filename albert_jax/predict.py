@@ -4,9 +4,9 @@
     predictor(["Anna went home."])[0]["spans"]
     for record in predictor.stream(lines): ...
 
-Texts are put together by length: rows have 16, 24, 32, 48, 64, 96, ... pieces, and a program is compiled once for each
-length that is met. Answers come in the order of the texts, a text that cannot be answered gives a record with an
-"error", and what is read ahead of an answer is bounded.
+Texts are put together by length: rows have 16, 24, 32, 40, ... pieces, and a program is compiled once for each length
+that is met. Answers come in the order of the texts, a text that cannot be answered gives a record with an "error", and
+what is read ahead of an answer is bounded.
 """
 
 import dataclasses
@@ -62,9 +62,8 @@ class Tally:
 
 
 def _steps() -> list[int]:
-    """Lengths of which each is at most half as long again as the one before: a third of a row is padding at most."""
-    powers = [LEAST_LENGTH << n for n in range(16)]
-    return sorted([*powers, *(3 * power // 2 for power in powers)])
+    """16, 24, 32, then four to a doubling: from 32 on at most a fifth of a row is padding."""
+    return [16, 24, *(quarters * (8 << n) for n in range(14) for quarters in (4, 5, 6, 7))]
 
 
 @dataclass

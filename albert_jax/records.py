@@ -120,7 +120,7 @@ def to_numbers(scalars: Mapping[str, Any]) -> dict[str, float]:
 
 def write_baselines(workdir: str | Path, baselines: Mapping[str, float]) -> None:
     """Stores what a model that looks at nothing reaches (nats; share 0..1), for the report's curves: `unigram_entropy`
-    and `unigram_accuracy` of pretraining, `majority_accuracy` of a classification."""
+    and `unigram_accuracy` of pretraining, `majority_accuracy` of fine-tuning."""
     values = {name: float(value) for name, value in baselines.items()}
     write_atomically(Path(workdir) / BASELINES, json.dumps(values) + "\n")
 

@@ -96,6 +96,14 @@ def trained(files, tmp_path_factory):
     return workdir
 
 
+def test_the_share_of_the_most_frequent_tag_is_what_a_run_is_compared_with(files, trained):
+    tags = [line.split()[1] for line in (files / "dev.conll").read_text().splitlines()[2:] if line]
+    assert set(tags) == {"B-PER", "I-PER", "B-LOC", "O"}
+    stored = json.loads((trained / "baselines.json").read_text())
+    assert stored == {"majority_accuracy": tags.count("O") / len(tags)}
+    assert tags.count("O") / len(tags) > 0.5
+
+
 # ---- words to examples
 
 

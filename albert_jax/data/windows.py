@@ -28,6 +28,8 @@ def windows(sizes: Sequence[int], room: int) -> list[tuple[int, int, int, int]]:
     >>> windows([1, 1, 1, 1, 1, 1], 4)
     [(0, 4, 0, 3), (2, 6, 3, 6)]
     """
+    if sum(sizes) <= room:
+        return [(0, len(sizes), 0, len(sizes))]
     ends = np.cumsum(sizes)
     before = ends - sizes
     found: list[tuple[int, int, int, int]] = []
@@ -101,8 +103,10 @@ def in_windows(pieces: Sequence[np.ndarray], max_length: int) -> Iterator[tuple[
     and which words these are. Of a word longer than half a window the first pieces are read.
     """
     room = max_length - 2
-    pieces = [word[: room // 2] for word in pieces]
-    sizes = [len(word) for word in pieces]
+    sizes = list(map(len, pieces))
+    if max(sizes, default=0) > room // 2:
+        pieces = [word[: room // 2] for word in pieces]
+        sizes = list(map(len, pieces))
     for begin, end, own, own_end in windows(sizes, room):
         places = np.cumsum([1, *sizes[begin:end]])[own - begin : own_end - begin]
         yield np.concatenate(pieces[begin:end]), places, slice(own, own_end)

@@ -143,14 +143,13 @@ class TagAnswers:
         }
 
     def record(self, request: Request, rows: Sequence[Row], outputs: Sequence[Mapping[str, np.ndarray]]) -> dict:
-        text, places = request.texts[0], [row.places for row in rows]
-        numbers, probabilities = (
-            np.concatenate([row[name][place] for row, place in zip(outputs, places, strict=True)])
-            for name in self.outputs
-        )
-        tags = [self._task.labels[number] for number in numbers.tolist()]
-        shares = np.round(probabilities.astype(np.float64), 6).tolist()
-        words = [
+        text = request.texts[0]
+        tags: list[str] = []
+        shares: list[float] = []
+        for row, output in zip(rows, outputs, strict=True):
+            tags += [self._task.labels[number] for number in output["predicted"][row.places].tolist()]
+            shares += output["probability"][row.places].astype(np.float64).round(6).tolist()
+        words: list[dict[str, Any]] = [
             {"text": text[start:end], "start": start, "end": end, "tag": tag, "probability": share}
             for (start, end), tag, share in zip(request.words or (), tags, shares, strict=True)
         ]

@@ -1,6 +1,7 @@
 """Tagging of words, such as named entities: CoNLL columns, a dataset of TFDS, or code mentions of a pydocs corpus."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,7 +60,6 @@ class OpenTagging:
     best = ("f1", True)
     scores = ("loss", "accuracy", "precision", "recall", "f1", "f1_macro")
     predictions_per_example = 0
-    baselines: dict[str, float] = {}  # noqa: RUF012
 
     def __init__(self, task: Tagging, config: AlbertConfig, seed: int):
         check_length(task.max_length)
@@ -78,6 +78,12 @@ class OpenTagging:
                 "into the last column"
             )
         self.settled = dataclasses.replace(task, labels=tuple(self.labels))
+
+    @property
+    def baselines(self) -> dict[str, float]:
+        """Accuracy over words of always saying the validation split's most frequent tag."""
+        counts = Counter(tag for sentence in self._split("validation")[0] for tag in sentence.tags)
+        return {"majority_accuracy": counts.most_common(1)[0][1] / counts.total()}
 
     @property
     def notes(self) -> list[str]:
