@@ -32,6 +32,9 @@ def prepare(args: Sequence[str]) -> int:
     return prepare.main(list(args))
 
 
+_AGAIN = "The same command again goes on where it stopped."
+
+
 def _experiment(
     verb: str, args: Sequence[str], options: dict[str, dict[str, Any]], writes: bool = True
 ) -> tuple[Any, argparse.Namespace]:
@@ -41,12 +44,14 @@ def _experiment(
     from albert_jax import mirror
     from albert_jax.cli import parse
 
+    alone = verb == "train"  # seeds and search hold many runs: the same command goes on with them
+    said = "Give --workdir alone to continue a run. A finished one says that it is done." if alone else _AGAIN
     first = _Parser(
         prog=f"albert_jax {verb}",
         add_help=False,
         allow_abbrev=False,
         usage=f"albert_jax {verb} --config configs/NAME.py {'--workdir DIR ' * writes}[--any.field.path VALUE ...]",
-        description="Give --workdir alone to continue a run. A finished one says that it is done." if writes else None,
+        description=said if writes else None,
     )
     first.add_argument("--config", help="file whose experiment() is run")
     first.add_argument("--workdir", help="directory for checkpoints, metrics and the report; continued if it has some")
@@ -60,6 +65,8 @@ def _experiment(
     elif not known.workdir and (writes or not known.config):
         needed = "--workdir DIR" if writes else "--config configs/NAME.py"
         raise AlbertError(f"{verb} needs {needed}; see albert_jax {verb} --help")
+    elif writes and not alone and not known.config:
+        raise AlbertError(f"{verb} needs --config configs/NAME.py. {_AGAIN}")
     if known.config:
         default = experiments.load_config(known.config)
     elif helping and not known.workdir:

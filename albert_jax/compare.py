@@ -1,6 +1,5 @@
 """One table of the test scores of several workdirs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from albert_jax.errors import AlbertError
+from albert_jax.records import read_evaluation
 from albert_jax.summary import print_table
 
 
@@ -16,15 +16,21 @@ def compare(workdirs: Sequence[str | Path], split: str = "test") -> list[tuple[s
     are degenerate (every prediction the same) and the baseline; returns the rows (experiment, score, median, least,
     greatest, runs, degenerate, baseline).
 
-    Raises AlbertError for a workdir that has not been evaluated on `split`.
+    Raises AlbertError for a workdir that has not been evaluated on `split`, a damaged file, or one name for two tasks.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for workdir in workdirs:
         path = Path(workdir) / f"evaluation-{split}.json"
         if not path.is_file():
             raise AlbertError(f"{path} is missing; run: albert_jax evaluate --workdir {workdir} --split {split}")
-        record = json.loads(path.read_text(encoding="utf-8"))
-        groups.setdefault(record["experiment"], []).append(record)
+        record = read_evaluation(path)
+        runs = groups.setdefault(record.get("experiment", str(workdir)), [])
+        if runs and runs[0]["scores"].keys() != record["scores"].keys():
+            raise AlbertError(
+                f"{workdir} has the name {record['experiment']!r} of another run, and other scores "
+                f"({', '.join(record['scores'])}; not {', '.join(runs[0]['scores'])}); train one under another --name"
+            )
+        runs.append(record)
     rows: list[Any] = []
     for name, records in groups.items():
         known = [record["degenerate"] for record in records if record.get("degenerate") is not None]
@@ -32,7 +38,7 @@ def compare(workdirs: Sequence[str | Path], split: str = "test") -> list[tuple[s
         for score in records[0]["scores"]:
             values = [record["scores"][score] for record in records if record["scores"][score] is not None]
             middle = (float(np.median(values)), min(values), max(values)) if values else (None, None, None)
-            baseline = _baseline(score, records[0]["baselines"])
+            baseline = _baseline(score, records[0].get("baselines", {}))
             rows.append((name, score, *middle, len(records), degenerate, baseline))
     print_table(
         f"{split} split, median over the runs of an experiment",

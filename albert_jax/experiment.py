@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import traceback
 import types
 import typing
 from collections.abc import Iterator
@@ -137,15 +138,24 @@ def load_config(path: str | Path) -> Experiment:
     if not path.is_file():
         raise AlbertError(f"no config file {path}; configs/ has some, such as configs/demo.py")
     spec = importlib.util.spec_from_file_location(f"albert_jax_config_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise AlbertError(f"{path} is no Python file; a config ends in .py, such as configs/demo.py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, TypeError, NameError) as error:
-        raise AlbertError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        made = module.experiment() if hasattr(module, "experiment") else None
+    except AlbertError:
+        raise
+    except Exception as error:  # whatever a config's code does
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename) == path.absolute()
+        ]
+        where = f", line {lines[-1]}" if lines else ""
+        raise AlbertError(f"{path}{where}: cannot be loaded: {type(error).__name__}: {error}") from error
     if not hasattr(module, "experiment"):
         raise AlbertError(f"{path} defines no function experiment() that returns an Experiment")
-    made = module.experiment()
     if not isinstance(made, Experiment):
         raise AlbertError(f"{path}: experiment() returned a {type(made).__name__}, not an Experiment")
     return made

@@ -1,6 +1,5 @@
 """What a path holds, told on a terminal: a workdir, one of its checkpoints, a prepared corpus or a vocabulary."""
 
-import json
 import math
 from pathlib import Path
 
@@ -8,7 +7,9 @@ from albert_jax import converted, mirror
 from albert_jax import experiment as experiments
 from albert_jax.checkpoint import FOLDER, Checkpoints, open_for_reading
 from albert_jax.data import describe as data
+from albert_jax.data import tokenizers
 from albert_jax.errors import AlbertError
+from albert_jax.records import read_evaluation
 from albert_jax.summary import format_table
 
 
@@ -37,13 +38,13 @@ def _workdir(path: Path) -> str:
         f"{mirror.address(path)}: a run of the experiment {experiment.name!r} ({type(experiment.task).__name__}, "
         f"{experiment.steps:,} steps of {experiment.batch_size}, seed {experiment.seed})"
     ]
-    vocabulary = path / "vocab" / "vocab.json"
-    if vocabulary.exists():
-        parts.append(f"vocabulary: {json.loads(vocabulary.read_text())['fingerprint'][:16]}, in {path / 'vocab'}")
+    if (path / "vocab").exists():
+        parts.append(f"vocabulary: {tokenizers.load(path / 'vocab').fingerprint[:16]}, in {path / 'vocab'}")
     for scored in sorted(path.glob("evaluation-*.json")):
-        record = json.loads(scored.read_text())
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in record["scores"].items())
-        parts.append(f"{record['split']} split at step {record['step']}: {scores}")
+        record = read_evaluation(scored)
+        known = {name: "none" if value is None else f"{value:.4f}" for name, value in record["scores"].items()}
+        scores = ", ".join(f"{name} {value}" for name, value in known.items())
+        parts.append(f"{scored.stem.removeprefix('evaluation-')} split at step {record.get('step')}: {scores}")
     if not (mirror.shared(path) / FOLDER).is_dir() or not (checkpoints := Checkpoints(path)).steps:
         return "\n".join([*parts, "no finished checkpoint yet"])
     steps = checkpoints.steps

@@ -1,4 +1,4 @@
-"""The files that a run leaves for people and for `report`: metrics.jsonl, baselines.json.
+"""The files that a run leaves for people and for `report`: metrics.jsonl, baselines.json, evaluation-SPLIT.json.
 
 One JSON object a line, `{"step": 40, "kind": "train", "loss": 6.02, ...}`, with kind "train", "validation",
 "test" or "event" (which has "text" instead of scalars). Strict JSON has no NaN, so a value that is not
@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import jax
@@ -134,6 +135,21 @@ def read_baselines(workdir: str | Path) -> dict[str, float]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise AlbertError(f"{path} is damaged ({error}); run train again, which writes it") from error
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """What `evaluate` stored: scores (None where one has no value), split, step, experiment, baselines, tables.
+
+    Raises AlbertError when the file is damaged.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        scores = record.get("scores") if isinstance(record, dict) else None
+        if not isinstance(scores, dict) or not all(isinstance(x, (int, float, NoneType)) for x in scores.values()):
+            raise ValueError("no scores in it")
+    except (OSError, ValueError, RecursionError) as error:
+        raise AlbertError(f"{path} is damaged ({error}); run albert_jax evaluate, which writes it anew") from error
+    return record
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from albert_jax.errors import AlbertError
 from albert_jax.page import image, render_page, section, table
 from albert_jax.progress import format_count, format_seconds
-from albert_jax.records import BASELINES, METRICS, read_metrics, write_atomically
+from albert_jax.records import BASELINES, METRICS, read_evaluation, read_metrics, write_atomically
 
 _AVERAGES = ("accuracy", "micro avg", "macro avg", "weighted avg", "samples avg")
 
@@ -42,7 +42,7 @@ def write_report(workdir: str | Path) -> Path:
     records = read_metrics(workdir)
     experiment = _read(workdir / "experiment.json")
     baselines = {"order_chance": 0.5, **_read(workdir / BASELINES)}
-    evaluations = [(path, _read(path)) for path in sorted(workdir.glob("evaluation-*.json"))]
+    evaluations = [(path, read_evaluation(path)) for path in sorted(workdir.glob("evaluation-*.json"))]
     directory = workdir / "report"
     try:
         directory.mkdir(exist_ok=True)

@@ -85,10 +85,7 @@ def search(experiment: Experiment, workdir: str | Path, space: str, trials: int 
     task = opened.task.open(opened.model, opened.seed)
     ranking = experiment.stopping.ranking(task.best, task.scores)
     with _claimed(root, experiment, dimensions):
-        study = optuna.create_study(
-            storage=f"sqlite:///{root.resolve() / STORAGE}", study_name="search", load_if_exists=True,
-            direction="maximize" if ranking[1] else "minimize", pruner=optuna.pruners.MedianPruner(),
-        )  # fmt: skip
+        study = _study(root, ranking[1])
         unstarted = 0
         while (trial := _next(study, trials, experiment.seed)) is not None:
             values = {dimension.field: dimension.suggest(trial) for dimension in dimensions}
@@ -145,10 +142,15 @@ def _claimed(root: Path, experiment: Experiment, dimensions: Sequence[Dimension]
                 f"another search is running in {root}; wait for it, or choose another --workdir"
             ) from error
         if (root / ABOUT).exists():
-            before = json.loads((root / ABOUT).read_text(encoding="utf-8"))
-            changed = experiments.differences(experiments.from_dict(Experiment, before["experiment"]), experiment)
-            if before["space"] != about["space"]:
-                changed.insert(0, f"--space: {' '.join(before['space'])} -> {' '.join(about['space'])}")
+            try:
+                before = json.loads((root / ABOUT).read_text(encoding="utf-8"))
+                changed = experiments.differences(experiments.from_dict(Experiment, before["experiment"]), experiment)
+                if before["space"] != about["space"]:
+                    changed.insert(0, f"--space: {' '.join(before['space'])} -> {' '.join(about['space'])}")
+            except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+                raise AlbertError(
+                    f"{root / ABOUT} is damaged ({error}); restore it from a copy, or search in another --workdir"
+                ) from error
             if changed:
                 raise AlbertError(
                     f"{root} belongs to another search ({'; '.join(changed[:4])}); use another --workdir, or give the "
@@ -156,6 +158,22 @@ def _claimed(root: Path, experiment: Experiment, dimensions: Sequence[Dimension]
                 )
         write_atomically(root / ABOUT, json.dumps(about, indent=2) + "\n")
         yield
+
+
+def _study(root: Path, more: bool) -> Any:
+    """What Optuna keeps in `root`; the score is better where it is `more`, else where it is less."""
+    import optuna
+    from sqlalchemy.exc import DatabaseError
+
+    try:
+        return optuna.create_study(
+            storage=f"sqlite:///{root.resolve() / STORAGE}", study_name="search", load_if_exists=True,
+            direction="maximize" if more else "minimize", pruner=optuna.pruners.MedianPruner(),
+        )  # fmt: skip
+    except DatabaseError as error:
+        raise AlbertError(
+            f"{root / STORAGE} is damaged ({error.orig}); restore it from a copy, or search in another --workdir"
+        ) from error
 
 
 def _counted(study: Any) -> list[Any]:

@@ -108,5 +108,17 @@ def test_a_config_file_that_is_no_config(tmp_path):
     with pytest.raises(AlbertError, match=r"empty.py defines no function experiment"):
         experiments.load_config(tmp_path / "empty.py")
     (tmp_path / "broken.py").write_text("def experiment(:\n")
-    with pytest.raises(AlbertError, match=r"broken.py cannot be loaded: SyntaxError"):
+    with pytest.raises(AlbertError, match=r"broken.py: cannot be loaded: SyntaxError: .*broken.py, line 1\)"):
         experiments.load_config(tmp_path / "broken.py")
+    unknown = "from albert_jax.experiment import Experiment\n\ndef experiment():\n    return Experiment(colour=1)\n"
+    for text, said in (
+        (unknown, r"line 4: cannot be loaded: TypeError: .* unexpected keyword argument 'colour'"),
+        ("import math\nx = math.log(0)\n", "line 2: cannot be loaded: ValueError: math domain error"),
+        ("def experiment():\n    return 1\n", r"experiment\(\) returned a int, not an Experiment"),
+    ):
+        (tmp_path / "wrong.py").write_text(text)
+        with pytest.raises(AlbertError, match=rf"wrong\.py.*{said}"):
+            experiments.load_config(tmp_path / "wrong.py")
+    (tmp_path / "notes.md").write_text("# notes")
+    with pytest.raises(AlbertError, match=r"notes\.md is no Python file"):
+        experiments.load_config(tmp_path / "notes.md")

@@ -163,7 +163,7 @@ def test_micro_average_of_a_subset_of_labels(tmp_path):
     """With some labels left out scikit-learn gives "micro avg" and no "accuracy"."""
     true, guess = predictions()
     report = classification_report(true, guess, labels=[0, 1], target_names=LABELS[:2], output_dict=True)
-    (tmp_path / "evaluation-test.json").write_text(json.dumps({"split": "test", "report": report}))
+    (tmp_path / "evaluation-test.json").write_text(json.dumps({"split": "test", "scores": {}, "report": report}))
     page = Page(write_report(tmp_path).read_text())
     assert row(page, "micro avg")[0] == f"{report['micro avg']['precision']:.3f}"
     assert "micro avg (= accuracy)" not in page.cells
@@ -261,7 +261,7 @@ def test_smoothing():
 
 def test_many_classes(tmp_path):
     labels = [f"a rather long class name {number}" for number in range(30)]
-    value = {"split": "test", "labels": labels, "confusion": np.eye(30, dtype=int).tolist()}
+    value = {"split": "test", "scores": {}, "labels": labels, "confusion": np.eye(30, dtype=int).tolist()}
     (tmp_path / "evaluation-test.json").write_text(json.dumps(value))
     source = write_report(tmp_path).read_text()
     assert re.search(r"a rather long class name 29", source)

@@ -176,6 +176,12 @@ def test_trials_are_workdirs_and_an_interrupted_search_goes_on(files, tmp_path, 
         search(small(files), root, "batch_size=[8,32]", 3)
     with pytest.raises(AlbertError, match=r"belongs to another search \(seed: 0 -> 1\)"):
         search(small(files, seed=1), root, SPACE, 2)
+    for name, damage in (("search.json", "{"), ("search.json", "[]"), ("search.db", "no database" * 500)):
+        whole = (root / name).read_bytes()
+        (root / name).write_text(damage)
+        with pytest.raises(AlbertError, match=rf"{name} is damaged \(.*\); restore it from a copy"):
+            search(small(files), root, SPACE, 2)
+        (root / name).write_bytes(whole)
     holder = (
         "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
     )
