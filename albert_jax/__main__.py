@@ -4,6 +4,7 @@ import argparse
 import errno
 import glob
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -220,6 +221,7 @@ def predict(args: Sequence[str]) -> int:
 
 def inspect(args: Sequence[str]) -> int:
     """tell what a workdir, prepared corpus or vocabulary holds"""
+    _set_up_jax()
     from albert_jax.inspect import describe
 
     parser = _Parser(prog="albert_jax inspect", description="Tell what a path holds.")
@@ -266,6 +268,7 @@ def convert(args: Sequence[str]) -> int:
     parser.add_argument("--vocab-size", type=int, default=0, help="larger word table, of a source without vocabulary")
     parser.add_argument("--seed", type=int, default=0, help="of the new rows (default: 0)")
     asked = parser.parse_args(list(args))
+    _set_up_jax()
     growth = Growth(asked.max_positions, asked.vocab_size, asked.add_pieces, asked.seed)
     run(asked.source, asked.destination, asked.to, growth)
     return 0
@@ -281,10 +284,13 @@ def heads(args: Sequence[str]) -> int:
     parser.add_argument("text", help="plain text, of the kind and language that the model was trained on")
     parser.add_argument("--candidates", type=int, nargs="+", default=(), help="head counts (default: the usual widths)")
     asked = parser.parse_args(list(args))
+    _set_up_jax()
     source = open_source(asked.source)
     if source.tokenizer is None:
         raise AlbertError(f"{asked.source} has no vocabulary to read the text with; put the model's own beside it")
-    scores = check_heads(source.params, source.config, source.tokenizer, asked.text, asked.candidates)
+    scores = check_heads(
+        source.params, source.config, source.tokenizer, asked.text, asked.candidates, name=asked.source
+    )
     print(head_table(scores, source.config))
     return 0
 
@@ -342,7 +348,7 @@ def main(words: Sequence[str] | None = None) -> int:
             import difflib
 
             near = difflib.get_close_matches(words[0], VERBS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]}?" if near else "."
             raise AlbertError(f"there is no verb {words[0]!r}{hint} The verbs are {', '.join(VERBS)}")
         return VERBS[words[0]](words[1:])
     except AlbertError as error:
@@ -351,6 +357,16 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (RuntimeError, MemoryError) as error:  # JAX's is a RuntimeError
+        if not isinstance(error, MemoryError) and not re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", str(error)):
+            raise
+        said = "".join(str(error).splitlines()[:1])
+        print(
+            f"error: the memory is too small ({said}); a smaller batch needs less, and in training --micro-batches "
+            "and --model.remat, which change no result",
+            file=sys.stderr,
+        )
+        return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
             raise

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ class BenchConfig:
     size: str = "base"  # published size to time when no config is given
     batch_size: int = 16  # examples in a step, when no config is given
     length: int = 128  # pieces in an example (S), when no config is given
-    compute_dtype: str = ""  # float32 or bfloat16; empty keeps the config's
+    compute_dtype: Literal["", "float32", "bfloat16"] = ""  # float32 or bfloat16; empty keeps the config's
     steps: int = 8  # timed steps
     profile: str = ""  # directory for a jax.profiler trace of two more steps; empty takes none
 
@@ -72,9 +72,13 @@ def measure(
     model: AlbertConfig, optim: Lamb | AdamW, batch_size: int, length: int, predictions: int,
     micro_batches: int = 1, steps: int = 8, profile: str = "",
 ) -> BenchResult:  # fmt: skip
-    """Times `steps` training steps, the peak beside each."""
+    """Times `steps` training steps, the peak beside each. Raises AlbertError for a batch that does not divide."""
     task: Any = PretrainObjective(model, length, predictions)
     layout = lay_out(task, MeshConfig())
+    if batch_size % (layout.row_groups * micro_batches):
+        raise AlbertError(
+            f"batch_size {batch_size} does not divide into {layout.row_groups} devices x {micro_batches} micro-batches"
+        )
     schedule = optim.schedule.build(optim.peak_lr, 1000)
     optimizer = optim.build(1000, abstract_params(task))
     state = create(task, optimizer, 0, layout)
@@ -110,7 +114,10 @@ def measure(
 
 
 def bench(config: BenchConfig) -> BenchResult:
-    """Measures and prints a table."""
+    """Measures and prints a table. Raises AlbertError for numbers below 1 and what the config's checks refuse."""
+    for field in ("batch_size", "length", "steps"):
+        if (given := getattr(config, field)) < 1:
+            raise AlbertError(f"{field} is {given}; it must be at least 1")
     if config.config:
         experiment = experiments.load_config(config.config)
         if not isinstance(experiment.task, Pretrain):
@@ -125,7 +132,7 @@ def bench(config: BenchConfig) -> BenchResult:
         model = dataclasses.replace(model, max_positions=max(length, model.max_positions))
         predictions = -(-15 * length // 100)
     if config.compute_dtype:
-        model = dataclasses.replace(model, compute_dtype=config.compute_dtype)  # type: ignore[arg-type]
+        model = dataclasses.replace(model, compute_dtype=config.compute_dtype)
     result = measure(model, optim, rows, length, predictions, micro, config.steps, config.profile)
     peak = f"{result.peak / 1e9:,.0f}" if result.peak else "unknown device"
     spread = f"{min(result.shares):.1%} to {max(result.shares):.1%}" if result.shares else "-"

@@ -1,6 +1,7 @@
 """The command line as a person meets it: exit codes, one line for bad input, help for every verb."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,8 @@ def told(capsys, *words):
             ["prepare", "--corpus", "gone.txt", "--out", "x", "--vocabsize", "9"],
             "there is no field --vocabsize; nearest: --vocab-size",
         ),
+        (["bench", "--batch-size", "0"], "error: batch_size is 0; it must be at least 1"),
+        (["frobnicate"], "error: there is no verb 'frobnicate'. The verbs are prepare, train"),
         (["compare", "nowhere"], "evaluation-test.json is missing; run: albert_jax evaluate"),
     ],
 )
@@ -71,6 +74,26 @@ def test_help_of_train_shows_the_configs_values(capsys):
     assert stop.value.code == 0
     assert "--model.hidden-size" in printed and "(default: 2048)" in printed
     assert "--optim.schedule.warmup-steps" in printed and "(default: 3125)" in printed
+
+
+def test_memory_that_is_too_small_is_one_line(monkeypatch, capsys):
+    import jax.numpy as jnp
+
+    def asks(args):
+        jnp.ones(1 << 45, jnp.float32).block_until_ready()
+        return 0
+
+    monkeypatch.setitem(VERBS, "bench", asks)
+    assert main(["bench"]) == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"error: the memory is too small \(.*140737488355328.*\); a smaller batch needs less.*\n", told)
+
+    def fails(args):
+        raise RuntimeError("another mistake")
+
+    monkeypatch.setitem(VERBS, "bench", fails)
+    with pytest.raises(RuntimeError, match="another mistake"):
+        main(["bench"])
 
 
 def test_inspect_tells_what_is_there(corpus, tmp_path, capsys):

@@ -47,6 +47,7 @@ def check_heads(
     max_length: int = 128,
     examples: int = 64,
     seed: int = 0,
+    name: str = "the model",
 ) -> list[HeadScore]:
     """Scores of the same weights under other head counts, the best first.
 
@@ -61,6 +62,7 @@ def check_heads(
       max_length: pieces of an example, [CLS] and [SEP] counted (S)
       examples: at most so many are taken from the beginning of the text
       seed: of the masks
+      name: what errors call the model
 
     Raises AlbertError for a candidate that does not divide D, a text that is too short, and weights without MLM head.
     """
@@ -84,7 +86,7 @@ def check_heads(
         raise AlbertError(f"{text_path}: less than {S - 2} pieces of text; give a longer one, or a smaller max_length")
     scores = []
     for heads in counts:
-        model = build(replace(config, heads=heads), "mlm", dict(params), "the model to check")
+        model = build(replace(config, heads=heads), "mlm", dict(params), name)
         hits = loss = pieces = 0.0
         for begin in range(0, len(rows), _ROWS):
             part = rows[begin : begin + _ROWS]
