@@ -89,16 +89,17 @@ class RestoredAlbert(nnx.Module):
           positions: where the MLM logits are wanted, int [B, P]; needed by the heads "pretrain" and "mlm"
           all_hidden: also return the states after each layer
 
-        Raises AlbertError for an id, segment or position outside its table, and sequences longer than the positions.
+        Raises AlbertError for an id, segment or position outside its table, shapes that do not fit, a mask of other
+        values than true and false (or 1 and 0), and sequences longer than the position table.
         """
         input_ids = _whole(input_ids, "input_ids", self.config.vocab_size)
         segment_ids = np.zeros(input_ids.shape, np.int32) if segment_ids is None else segment_ids
         segment_ids = _whole(segment_ids, "segment_ids", self.config.segment_types)
-        mask = np.ones(input_ids.shape, bool) if mask is None else mask
+        mask = np.ones(input_ids.shape, bool) if mask is None else _truth(mask)
         wanted = 3 if self.head == "choice" else 2
-        if input_ids.ndim != wanted or not input_ids.shape == segment_ids.shape == np.shape(mask):
+        if input_ids.ndim != wanted or not input_ids.shape == segment_ids.shape == mask.shape:
             raise AlbertError(
-                f"input_ids {input_ids.shape}, segment_ids {segment_ids.shape} and mask {np.shape(mask)} must have "
+                f"input_ids {input_ids.shape}, segment_ids {segment_ids.shape} and mask {mask.shape} must have "
                 f"one shape {'[B, C, S]' if wanted == 3 else '[B, S]'}"
             )
         if positions is not None:
@@ -106,6 +107,8 @@ class RestoredAlbert(nnx.Module):
                 raise AlbertError(f"positions are for MLM logits, and this model has the head {self.head!r}; "
                                   'load it with head="pretrain" or head="mlm"')  # fmt: skip
             positions = _whole(positions, "positions", input_ids.shape[-1])
+            if positions.ndim != 2 or len(positions) != len(input_ids):
+                raise AlbertError(f"positions {positions.shape} must be [B, P] for input_ids {input_ids.shape}")
         graph, state = nnx.split(self, nnx.Param)
         with jax.default_matmul_precision("highest"):  # a TPU or GPU would round float32 products otherwise
             return _run(graph, state, input_ids, segment_ids, mask, positions, all_hidden=all_hidden)
@@ -153,13 +156,33 @@ def _whole(values: Any, name: str, below: int) -> Any:
     """`values` as an array of whole numbers in [0, below). Indexing past a table would clamp without a word."""
     if isinstance(values, jax.core.Tracer):
         return values
-    array = np.asarray(values)
+    array = _array(values, name)
     if array.dtype.kind not in "iu":
         raise AlbertError(f"{name} are {array.dtype}, not whole numbers")
-    if array.size and (array.min() < 0 or array.max() >= below):
+    if array.min() < 0 or array.max() >= below:
         wrong = array[(array < 0) | (array >= below)].flat[0]
         raise AlbertError(f"{name} hold {wrong}, outside 0..{below - 1}; do they come from another vocabulary?")
     return array.astype(np.int32)
+
+
+def _truth(values: Any) -> Any:
+    """`values` as an array of true and false, from these or from 1 and 0."""
+    if isinstance(values, jax.core.Tracer):
+        return values
+    array = _array(values, "mask")
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise AlbertError(f"mask is {array.dtype} with other values than true and false, or 1 and 0")
+    return array.astype(bool)
+
+
+def _array(values: Any, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise AlbertError(f"{name} have rows of different lengths; pad them to one, and give a mask") from error
+    if not array.size:
+        raise AlbertError(f"{name} {array.shape} hold nothing")
+    return array
 
 
 def build(config: AlbertConfig, head: Head | None, flat: dict[str, np.ndarray], source: str) -> RestoredAlbert:

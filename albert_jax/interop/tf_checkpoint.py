@@ -87,6 +87,8 @@ def find(path: str | Path, config: str | Path | None = None) -> Iterator[TfCheck
     else:
         prefix = Path(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", name))
         if not Path(f"{prefix}.index").is_file():
+            if prefix.is_file():
+                raise AlbertError(f"{prefix}: no archive and no checkpoint's prefix; give the directory it is in")
             told = "its data is here, its index is not" if any(_siblings(prefix)) else "there is no such checkpoint"
             raise AlbertError(f"{prefix}.index: {told}; give an archive, a directory or a checkpoint's prefix")
         yield _located(prefix, prefix.parent, config, name)
@@ -151,7 +153,9 @@ def _prefix(directory: Path, name: str) -> Path:
         )
         latest = note.parent / PurePosixPath(match[1]).name if match else None
         if latest in found:
-            return latest
+            if all(prefix.is_relative_to(note.parent) for prefix in found):
+                return latest
+            found = [prefix for prefix in found if prefix == latest or prefix.parent != note.parent]
     best = [prefix for prefix in found if prefix.name == "model.ckpt-best"]
     if len(best or found) > 1:
         names = ", ".join(str(prefix.relative_to(directory)) for prefix in (best or found)[:4])

@@ -124,12 +124,25 @@ def test_a_head_that_is_not_there(case, head, message):
         (dict(input_ids=[[5, 6]], segment_ids=[[0]]), r"segment_ids \(1, 1\)"),
         (dict(input_ids=[5, 6]), r"one shape \[B, S\]"),
         (dict(input_ids=[[5, 6]], positions=[[2]]), "positions hold 2, outside 0..1"),
+        (dict(input_ids=[[5, 6]], positions=[0]), r"positions \(1,\) must be \[B, P\]"),
+        (dict(input_ids=[[5, 6], [5]]), "input_ids have rows of different lengths; pad them"),
+        (dict(input_ids=[[]]), r"input_ids \(1, 0\) hold nothing"),
+        (dict(input_ids=[[5, 6]], mask=[[1, 0.5]]), "mask is float64 with other values than true and false"),
+        (dict(input_ids=[[5, 6]], mask=[[1, 2]]), "mask is int64 with other values"),
+        (dict(input_ids=[[5, 6]], mask=[[1]]), r"mask \(1, 1\)"),
         (dict(input_ids=np.full((1, 13), 7)), "13 pieces is longer than the position table of 12"),
     ],
 )
 def test_inputs_that_would_be_clamped(loaded, inputs, message):
     with pytest.raises(AlbertError, match=message):
         loaded(**inputs)
+
+
+@pytest.mark.parametrize("mask", [[[1, 1, 0]], [[True, True, False]], np.float32([[1, 1, 0]]), np.int64([[1, 1, 0]])])
+def test_a_mask_of_any_kind(loaded, mask):
+    wanted = loaded([[5, 6, 7]], mask=np.array([[True, True, False]]))
+    assert np.abs(np.asarray(wanted.hidden) - np.asarray(loaded([[5, 6, 7]]).hidden)).max() > 1e-2
+    assert np.array_equal(loaded([[5, 6, 7]], mask=mask).hidden, wanted.hidden)
 
 
 def test_positions_without_an_mlm_head():
@@ -146,6 +159,8 @@ def test_nothing_there(tmp_path, monkeypatch):
         albert_jax.load(tmp_path / "none")
     with pytest.raises(AlbertError, match=str(tmp_path)):
         albert_jax.load(tmp_path)
+    with pytest.raises(AlbertError, match=r"model\.safetensors: no archive .*; give the directory it is in"):
+        albert_jax.load(GOLDENS / "one_group" / "model.safetensors")
 
 
 def test_loading_needs_no_optional_package():

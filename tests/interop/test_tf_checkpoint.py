@@ -90,6 +90,16 @@ def test_a_file_that_names_its_checkpoint_by_another_machines_path(tmp_path):
         assert found.prefix.name == "model.ckpt-7"
 
 
+def test_a_file_that_names_a_checkpoint_speaks_for_its_own_directory(tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(GOLDENS / "classifier", tmp_path / name)
+    with pytest.raises(AlbertError, match=r"2 checkpoints \(a/model.ckpt-9, b/model.ckpt-9"), find(tmp_path):
+        pass
+    shutil.copytree(GOLDENS / "hub_module", tmp_path / "a" / "export" / "1")  # below it: an export of the same run
+    with find(tmp_path / "a") as found:
+        assert found.prefix == tmp_path / "a" / "model.ckpt-9"
+
+
 @pytest.mark.parametrize("place", ["vocab.txt", "assets/vocab.txt", "30k-clean.model", "assets/30k-clean.model"])
 def test_vocabularies(place, tmp_path):
     shutil.copytree(GOLDENS / "hub_module", tmp_path / "module")
