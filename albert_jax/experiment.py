@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,12 @@ class Experiment:
         """Itself. Raises AlbertError where two fields do not go together."""
         if not 0 <= self.epochs < math.inf or (self.epochs and self.steps):
             raise AlbertError(f"steps is {self.steps} and epochs {self.epochs:g}; give one of them, 0 for the other")
-        positive = ("batch_size", "micro_batches", "max_skipped") + (() if self.epochs else ("steps",))
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise AlbertError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("eval_every", "eval_batch_size", "data_workers"):
-            if getattr(self, name) < 0:
-                raise AlbertError(f"{name} is {getattr(self, name)}; it must not be negative")
+        for name in (*(() if self.epochs else ("steps",)), *_POSITIVE):
+            if (value := attrgetter(name)(self)) < 1:
+                raise AlbertError(f"{name} is {value}; it must be at least 1")
+        for name in _NOT_NEGATIVE:
+            if not (value := attrgetter(name)(self)) >= 0:
+                raise AlbertError(f"{name} is {value:g}; it must not be negative")
         if self.batch_size % self.micro_batches:
             raise AlbertError(
                 f"batch_size {self.batch_size} does not divide into micro_batches "
@@ -85,6 +85,12 @@ class Experiment:
         steps = math.ceil(self.epochs * examples / self.batch_size)
         epoch = math.ceil(steps / self.epochs)  # the last evaluation falls on the last step
         return dataclasses.replace(self, steps=steps, epochs=0.0, eval_every=self.eval_every or epoch).check()
+
+
+_POSITIVE = ("batch_size", "micro_batches", "max_skipped", "checkpoint.every", "checkpoint.keep", "telemetry.log_every",
+             "telemetry.profile_steps", "watch.window")  # fmt: skip
+_NOT_NEGATIVE = ("eval_every", "eval_batch_size", "data_workers", "checkpoint.keep_best", "telemetry.plain_seconds",
+                 "telemetry.profile_from", "watch.grace_steps", "watch.order_grace_steps")  # fmt: skip
 
 
 def example() -> Experiment:

@@ -95,6 +95,13 @@ def test_fields_that_do_not_go_together():
 
     with pytest.raises(AlbertError, match="batch_size 4096 does not divide into micro_batches 3"):
         check("--micro-batches", "3")
+    for field in ("batch-size", "checkpoint.every", "checkpoint.keep", "telemetry.log-every", "watch.window"):
+        with pytest.raises(AlbertError, match=f"{field.replace('-', '_')} is 0; it must be at least 1"):
+            check(f"--{field}", "0")
+    for field in ("eval-every", "checkpoint.keep-best", "telemetry.plain-seconds"):
+        check(f"--{field}", "0")
+        with pytest.raises(AlbertError, match=f"{field.replace('-', '_')} is -2; it must not be negative"):
+            check(f"--{field}", "-2")
     with pytest.raises(AlbertError, match="sequences of 1024 pieces are longer than the position table"):
         check("--task.pairs.max-length", "1024")
     with pytest.raises(AlbertError, match="warmup_steps is 200000 but the run has 125000"):
