@@ -122,16 +122,19 @@ def train(
     scores: dict[str, float] = {}
     done = start >= experiment.steps or patience.over
 
-    telemetry = experiment.telemetry.build(
-        workdir,
-        experiment.steps,
-        start,
-        enabled=jax.process_index() == 0,
-        name=experiment.name,
-        watch=experiment.watch.build(task.baselines.get("unigram_entropy")),
-        experiment=experiments.to_dict(experiment),
-    )
-    with mirror.stored(workdir), stop_signals() as stopped, telemetry:
+    with (
+        mirror.stored(workdir),
+        stop_signals() as stopped,
+        experiment.telemetry.build(
+            workdir,
+            experiment.steps,
+            start,
+            enabled=jax.process_index() == 0,
+            name=experiment.name,
+            watch=experiment.watch.build(task.baselines.get("unigram_entropy")),
+            experiment=experiments.to_dict(experiment),
+        ) as telemetry,
+    ):
         for line in [banner(experiment, layout.mesh, count(state.params)), *said]:
             telemetry.say(line)
         if complete:  # what it can do before the first step

@@ -77,12 +77,12 @@ def test_started_on_some_workers_only_it_is_started_anew_by_the_same_command_lat
 
 def test_ctrl_c_while_following_leaves_the_run_and_the_terminal_alone(drill):
     drill.befalls("hold")
-    command = ["launch/tpu_vm.sh", *TPU.split()]
+    # Tests that run in the background inherit an ignored SIGINT, which no shell can trap.
+    heeding = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", heeding, "launch/tpu_vm.sh", *TPU.split()]
     launcher = subprocess.Popen(
         command, cwd=drill.code, env=drill.environment, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        # Tests that run in the background inherit an ignored SIGINT, which no shell can trap.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not all((drill.cloud / name).exists() for name in ("reached", "following")) and time.monotonic() < deadline:
