@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -66,13 +67,14 @@ def parse(
 ) -> T:
     """`kind`, a dataclass, from command-line words; `--help` prints every field and exits.
 
-    Raises AlbertError, one line, for an unknown field (nearest names given) or a value of the wrong type.
+    Raises AlbertError, one line, for an unknown field (nearest names given), a value of the wrong type, or a list of
+    values whose flag stands twice.
     """
     printed = io.StringIO()
     options: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(
+            value = tyro.cli(
                 kind,
                 prog=prog,
                 args=list(args),
@@ -83,7 +85,20 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise
-    raise AlbertError(_first_complaint(kind, args, printed.getvalue(), default))
+        raise AlbertError(_first_complaint(kind, args, printed.getvalue(), default)) from None
+    _check_lists(args, value)
+    return value
+
+
+def _check_lists(args: Sequence[str], value: Any) -> None:
+    """Of a flag given twice the later one counts; of a list of files the first would be dropped without a word."""
+    flags = Counter(word.split("=")[0].replace("_", "-") for word in args if word.startswith("--"))
+    for flag in (flag for flag, count in flags.items() if count > 1):
+        found = value
+        for name in flag[2:].replace("-", "_").split("."):
+            found = getattr(found, name, None)
+        if isinstance(found, tuple):
+            raise AlbertError(f"{flag} is given twice; give all its values after one: {flag} ONE OTHER")
 
 
 def _first_complaint(kind: Any, args: Sequence[str], printed: str, default: Any) -> str:

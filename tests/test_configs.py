@@ -1,5 +1,6 @@
 """Every config that we ship is loaded, and its model built in the abstract and counted."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from albert_jax.experiment import Experiment
 from albert_jax.model.heads import AlbertForPretraining
 from albert_jax.optim import Lamb
 from albert_jax.state import count
+from albert_jax.tasks import Tagging
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 # Embeddings, encoder and pooler; beside them the MLM head (H x 128 + 3 x 128 + V) and the order head (2 H + 2).
@@ -87,6 +89,14 @@ def test_bad_words_are_named_in_one_line(words, message):
     with pytest.raises(AlbertError, match=message) as told:
         parse(Experiment, words, prog="test", default=experiments.example())
     assert "\n" not in str(told.value)
+
+
+def test_a_list_given_twice_is_refused_and_a_number_takes_the_later():
+    default = dataclasses.replace(experiments.example(), task=Tagging())
+    found = parse(Experiment, ["--task.train", "a", "b", "--steps", "3", "--steps", "4"], prog="test", default=default)
+    assert (found.task.train, found.steps) == (("a", "b"), 4)
+    with pytest.raises(AlbertError, match="--task.train is given twice; give all its values after one"):
+        parse(Experiment, ["--task.train", "a", "--task.train=b"], prog="test", default=default)
 
 
 def test_fields_that_do_not_go_together():
