@@ -221,12 +221,13 @@ def predict(args: Sequence[str]) -> int:
 
 def inspect(args: Sequence[str]) -> int:
     """tell what a workdir, prepared corpus or vocabulary holds"""
-    _set_up_jax()
     from albert_jax.inspect import describe
 
     parser = _Parser(prog="albert_jax inspect", description="Tell what a path holds.")
     parser.add_argument("path", help="workdir, checkpoint directory, prepared directory, vocabulary or .model file")
-    print(describe(parser.parse_args(list(args)).path))
+    asked = parser.parse_args(list(args))
+    _set_up_jax()
+    print(describe(asked.path))
     return 0
 
 

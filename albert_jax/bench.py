@@ -75,10 +75,7 @@ def measure(
     """Times `steps` training steps, the peak beside each. Raises AlbertError for a batch that does not divide."""
     task: Any = PretrainObjective(model, length, predictions)
     layout = lay_out(task, MeshConfig())
-    if batch_size % (layout.row_groups * micro_batches):
-        raise AlbertError(
-            f"batch_size {batch_size} does not divide into {layout.row_groups} devices x {micro_batches} micro-batches"
-        )
+    layout.check_batch(batch_size, micro_batches)
     schedule = optim.schedule.build(optim.peak_lr, 1000)
     optimizer = optim.build(1000, abstract_params(task))
     state = create(task, optimizer, 0, layout)
@@ -114,7 +111,7 @@ def measure(
 
 
 def bench(config: BenchConfig) -> BenchResult:
-    """Measures and prints a table. Raises AlbertError for numbers below 1 and what the config's checks refuse."""
+    """Measures and prints a table. Raises AlbertError for numbers below 1 and what `measure` refuses."""
     for field in ("batch_size", "length", "steps"):
         if (given := getattr(config, field)) < 1:
             raise AlbertError(f"{field} is {given}; it must be at least 1")

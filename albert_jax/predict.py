@@ -63,7 +63,8 @@ class Tally:
 
 def _steps() -> list[int]:
     """16, 24, 32, then four to a doubling: from 32 on at most a fifth of a row is padding."""
-    return [16, 24, *(quarters * (8 << n) for n in range(14) for quarters in (4, 5, 6, 7))]
+    quarters = (LEAST_LENGTH // 2 << n for n in range(14))
+    return [LEAST_LENGTH, 3 * LEAST_LENGTH // 2, *(count * quarter for quarter in quarters for count in (4, 5, 6, 7))]
 
 
 @dataclass

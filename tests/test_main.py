@@ -45,6 +45,11 @@ def told(capsys, *words):
             "there is no field --vocabsize; nearest: --vocab-size",
         ),
         (["bench", "--batch-size", "0"], "error: batch_size is 0; it must be at least 1"),
+        (
+            ["bench", "--size", "tiny", "--batch-size", "3"],
+            "error: batch_size 3 does not divide over 8 parts (data 8) x 1 micro-batches; make it 8",
+        ),
+        (["bench", "--compute-dtype", "float8"], "invalid choice 'float8' for argument '--compute-dtype'"),
         (["frobnicate"], "error: there is no verb 'frobnicate'. The verbs are prepare, train"),
         (["compare", "nowhere"], "evaluation-test.json is missing; run: albert_jax evaluate"),
     ],
