@@ -28,9 +28,9 @@ class _Parser(argparse.ArgumentParser):
 
 def prepare(args: Sequence[str]) -> int:
     """tokenise a corpus once, into a document store with a vocabulary"""
-    from albert_jax.data import prepare
+    from albert_jax.commands.prepare import main
 
-    return prepare.main(list(args))
+    return main(args)
 
 
 _AGAIN = "The same command again goes on where it stopped."
@@ -42,8 +42,8 @@ def _experiment(
     """The experiment that --config or a workdir names with the command line's changes, and the verb's own options.
     A verb that `writes` needs a workdir."""
     from albert_jax import experiment as experiments
-    from albert_jax import mirror
-    from albert_jax.cli import parse
+    from albert_jax.cluster import workdirs as mirror
+    from albert_jax.commands.args import parse
 
     alone = verb == "train"  # seeds and search hold many runs: the same command goes on with them
     said = "Give --workdir alone to continue a run. A finished one says that it is done." if alone else _AGAIN
@@ -89,7 +89,7 @@ _PROCESSES: dict[str, dict[str, Any]] = {
 
 def _joined(known: argparse.Namespace) -> Any:
     """This process as one of a run of several, or alone, as the words of `_PROCESSES` and the machine say."""
-    from albert_jax.processes import ProcessConfig, joined
+    from albert_jax.cluster.processes import ProcessConfig, joined
 
     given = {name: value for name, value in vars(known).items() if name.startswith("processes.")}
     return joined(ProcessConfig(**{name.removeprefix("processes."): value for name, value in given.items()}))
@@ -118,7 +118,7 @@ def seeds(args: Sequence[str]) -> int:
     }
     experiment, known = _experiment("seeds", args, options | _PROCESSES)
     _set_up_jax()
-    from albert_jax.seeds import seeds
+    from albert_jax.commands.seeds import seeds
 
     with _joined(known):
         seeds(experiment, known.workdir, known.n, known.split)
@@ -135,7 +135,7 @@ def search(args: Sequence[str]) -> int:
     if not known.space:
         raise AlbertError('search needs --space "FIELD=log(LOW,HIGH) ..."; see albert_jax search --help')
     _set_up_jax()
-    from albert_jax.search import search
+    from albert_jax.commands.search import search
 
     search(experiment, known.workdir, known.space, known.trials)
     return 0
@@ -154,16 +154,16 @@ def plan(args: Sequence[str]) -> int:
         "--hlo": dict(help="file for the compiled program's text"),
     }
     experiment, known = _experiment("plan", args, options, writes=False)
-    from albert_jax.plan_report import main
+    from albert_jax.plan.report import main
 
     return main(experiment, known)
 
 
 def evaluate(args: Sequence[str]) -> int:
     """score a checkpoint on a held-out split"""
-    from albert_jax import mirror
-    from albert_jax.cli import parse
-    from albert_jax.processes import ProcessConfig, joined
+    from albert_jax.cluster import workdirs as mirror
+    from albert_jax.cluster.processes import ProcessConfig, joined
+    from albert_jax.commands.args import parse
 
     @dataclass(frozen=True)
     class EvaluateArgs:
@@ -177,9 +177,9 @@ def evaluate(args: Sequence[str]) -> int:
 
     asked = parse(EvaluateArgs, args, prog="albert_jax evaluate")
     _set_up_jax()
-    from albert_jax.compare import print_evaluation
+    from albert_jax.commands.compare import print_evaluation
     from albert_jax.evaluate import evaluate
-    from albert_jax.report import write_report
+    from albert_jax.telemetry.report import write_report
 
     with joined(asked.processes) as first:
         workdir = mirror.local(asked.workdir)
@@ -193,7 +193,7 @@ def evaluate(args: Sequence[str]) -> int:
 
 def predict(args: Sequence[str]) -> int:
     """labels, values or tagged spans for the texts of a file or a pipe, as JSON lines"""
-    from albert_jax.cli import parse
+    from albert_jax.commands.args import parse
 
     @dataclass(frozen=True)
     class PredictArgs:
@@ -208,7 +208,7 @@ def predict(args: Sequence[str]) -> int:
 
     asked = parse(PredictArgs, args, prog="albert_jax predict")
     _set_up_jax()
-    from albert_jax.predict_files import predict_lines
+    from albert_jax.commands.predict_files import predict_lines
 
     tally = predict_lines(asked.workdir, asked.input, asked.output, asked.checkpoint, asked.batch_size)
     if tally.errors:
@@ -221,7 +221,7 @@ def predict(args: Sequence[str]) -> int:
 
 def inspect(args: Sequence[str]) -> int:
     """tell what a workdir, prepared corpus or vocabulary holds"""
-    from albert_jax.inspect import describe
+    from albert_jax.commands.inspect import describe
 
     parser = _Parser(prog="albert_jax inspect", description="Tell what a path holds.")
     parser.add_argument("path", help="workdir, checkpoint directory, prepared directory, vocabulary or .model file")
@@ -233,10 +233,10 @@ def inspect(args: Sequence[str]) -> int:
 
 def bench(args: Sequence[str]) -> int:
     """tokens/s of a training step, and its share of the machine's matmul peak"""
-    from albert_jax.cli import parse
+    from albert_jax.commands.args import parse
 
     _set_up_jax()
-    from albert_jax.bench import BenchConfig, bench
+    from albert_jax.commands.bench import BenchConfig, bench
 
     bench(parse(BenchConfig, args, prog="albert_jax bench", default=BenchConfig()))
     return 0
@@ -244,7 +244,7 @@ def bench(args: Sequence[str]) -> int:
 
 def compare(args: Sequence[str]) -> int:
     """one table of the test scores of several workdirs, seeds of a run side by side"""
-    from albert_jax.compare import compare
+    from albert_jax.commands.compare import compare
 
     parser = _Parser(prog="albert_jax compare", description=compare.__doc__)
     parser.add_argument("workdir", nargs="+", help="directories that evaluate has scored")
@@ -309,7 +309,7 @@ def _set_up_jax() -> None:
     outlives the process, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
     import jax
 
-    from albert_jax.host_memory import keep_freed_memory
+    from albert_jax.cluster.host_memory import keep_freed_memory
 
     keep_freed_memory()
     # Where libtpu is installed and no TPU is there, it asks for these two at length before JAX goes on with the CPU.

@@ -11,18 +11,18 @@ import jax
 import numpy as np
 
 from albert_jax import experiment as experiments
-from albert_jax import mirror
-from albert_jax.checkpoint import open_for_reading
+from albert_jax.cluster import workdirs as mirror
+from albert_jax.engine.checkpoint import open_for_reading
+from albert_jax.engine.sharding import Layout, MeshConfig
+from albert_jax.engine.state import Params, abstract_params, lay_out, shardings
+from albert_jax.engine.step import make_eval_step
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
-from albert_jax.records import read_baselines, write_atomically
-from albert_jax.sharding import Layout, MeshConfig
-from albert_jax.start import check_vocabulary, inherit
-from albert_jax.state import Params, abstract_params, lay_out, shardings
-from albert_jax.step import make_eval_step
+from albert_jax.interop.start import check_vocabulary, inherit
 from albert_jax.tasks import Classification, Tagging
 from albert_jax.tasks.base import Evaluation, OpenTask
 from albert_jax.tasks.files import FIELDS
+from albert_jax.telemetry.records import read_baselines, write_atomically
 
 SPLITS = ("train", "validation", "test")
 

@@ -14,16 +14,16 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from albert_jax import mirror
-from albert_jax.checkpoint import CheckpointConfig
+from albert_jax.cluster import workdirs as mirror
+from albert_jax.engine.checkpoint import CheckpointConfig
+from albert_jax.engine.sharding import MeshConfig
+from albert_jax.engine.stopping import StoppingConfig
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.optim import AdamW, Lamb
-from albert_jax.sharding import MeshConfig
-from albert_jax.stopping import StoppingConfig
 from albert_jax.tasks import Classification, Pretrain, Tagging
-from albert_jax.telemetry import TelemetryConfig
-from albert_jax.watch import WatchConfig
+from albert_jax.telemetry.run import TelemetryConfig
+from albert_jax.telemetry.watch import WatchConfig
 
 FILE = "experiment.json"
 

@@ -20,14 +20,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from albert_jax import converted
 from albert_jax import experiment as experiments
-from albert_jax.data.arrivals import Arrivals
-from albert_jax.data.framed import frame
-from albert_jax.data.requests import Request
+from albert_jax.data.labelled.arrivals import Arrivals
+from albert_jax.data.labelled.framed import frame
+from albert_jax.data.labelled.requests import Request
+from albert_jax.engine.step import make_eval_step
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import restored
-from albert_jax.step import make_eval_step
+from albert_jax.interop import converted
 from albert_jax.tasks import Classification, Tagging
 from albert_jax.tasks.answers import Answers, Row, TagAnswers, TextAnswers
 from albert_jax.tasks.base import OpenTask

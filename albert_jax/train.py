@@ -17,22 +17,22 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from albert_jax import experiment as experiments
-from albert_jax import mirror
-from albert_jax.agreement import barrier, check_equal, check_rows, slow_hosts
-from albert_jax.checkpoint import Checkpoints
+from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster.agreement import barrier, check_equal, check_rows, slow_hosts
+from albert_jax.engine.checkpoint import Checkpoints
+from albert_jax.engine.sharding import ROWS
+from albert_jax.engine.state import abstract_params, abstract_state, count, create, lay_out
+from albert_jax.engine.step import make_eval_step, make_train_step
+from albert_jax.engine.stopping import Patience
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import score
 from albert_jax.experiment import Experiment
-from albert_jax.records import write_atomically, write_baselines
-from albert_jax.report import write_report
-from albert_jax.sharding import ROWS
-from albert_jax.start import check_vocabulary, inherit, initialise
-from albert_jax.state import abstract_params, abstract_state, count, create, lay_out
-from albert_jax.step import make_eval_step, make_train_step
-from albert_jax.stopping import Patience
-from albert_jax.summary import print_table
+from albert_jax.interop.start import check_vocabulary, inherit, initialise
 from albert_jax.tasks.base import OpenTask
-from albert_jax.throughput import Meter, machine_peak, train_flops_per_token
+from albert_jax.telemetry.records import write_atomically, write_baselines
+from albert_jax.telemetry.report import write_report
+from albert_jax.telemetry.tables import print_table
+from albert_jax.telemetry.throughput import Meter, machine_peak, train_flops_per_token
 
 
 class Diverged(AlbertError):
@@ -43,7 +43,8 @@ def train(
     experiment: Experiment, workdir: str | Path, on_evaluation: Callable[[int, dict[str, float]], None] | None = None
 ) -> dict[str, float]:
     """Runs `experiment` in `workdir` to its last step, continuing what is there; returns the last validation scores.
-    Of several processes (`albert_jax.processes`) all call it, with the same experiment and a workdir that all share.
+    Of several processes (`albert_jax.cluster.processes`) all call it, with the same experiment and a workdir that
+    all share.
 
     `on_evaluation(step, scores)` is called after each evaluation; what it raises ends the run there.
 

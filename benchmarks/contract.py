@@ -18,11 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from albert_jax.ahead import Job, Program
-from albert_jax.compilers import Compilers
+from albert_jax.engine.sharding import ROWS, MeshConfig
 from albert_jax.experiment import Experiment, load_config
-from albert_jax.sharding import ROWS, MeshConfig
-from albert_jax.summary import print_table
+from albert_jax.plan.compile import Job, Program
+from albert_jax.plan.workers import Compilers
+from albert_jax.telemetry.tables import print_table
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SIZES = ("base", "large", "xlarge", "xxlarge")
@@ -107,12 +107,11 @@ def compile_plain(size: str, mesh: str, topology: str, constrained: bool) -> Tra
     import jax.numpy as jnp
     import optax
 
-    from albert_jax.bench import random_batch
-    from albert_jax.hlo import collectives
+    from albert_jax.engine.state import abstract_params, abstract_state, bind, count, definition, lay_out, shardings
     from albert_jax.model.axes import placing
-    from albert_jax.state import abstract_params, abstract_state, bind, count, definition, lay_out, shardings
-    from albert_jax.tasks.pretrain import PretrainObjective
-    from albert_jax.topology import find_topology
+    from albert_jax.plan.hlo import collectives
+    from albert_jax.plan.topology import find_topology
+    from albert_jax.tasks.pretrain import PretrainObjective, random_batch
 
     made = experiment(size, mesh)
     model = dataclasses.replace(made.model, vocab_size=30_000)

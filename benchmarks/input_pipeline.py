@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from albert_jax.data import draws
-from albert_jax.data.loader import Batch, Loader
-from albert_jax.data.masking import MaskConfig, Masker, _choose
-from albert_jax.data.pairs import Documents, PairConfig
-from albert_jax.data.pretraining import PretrainingSource
+from albert_jax.data.examples import draws
+from albert_jax.data.examples.loader import Batch, Loader
+from albert_jax.data.examples.masking import MaskConfig, Masker, _choose
+from albert_jax.data.examples.pairs import Documents, PairConfig
+from albert_jax.data.examples.pretraining import PretrainingSource
 
 VOCAB_SIZE = 8000
 BATCH_SIZE = 64
@@ -55,7 +55,7 @@ def synthetic() -> tuple[Documents, Any]:
 
 def prepared(directory: Path) -> tuple[Documents, Any]:
     """The train split of a prepared directory, and its vocabulary."""
-    from albert_jax.data.store import DocumentStore
+    from albert_jax.data.store.store import DocumentStore
 
     store = DocumentStore.open(directory, "train")
     return store, store.tokenizer()

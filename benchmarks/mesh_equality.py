@@ -18,14 +18,13 @@ if __name__ == "__main__":
 import jax
 import numpy as np
 
-from albert_jax.bench import random_batch
+from albert_jax.engine.sharding import MeshConfig
+from albert_jax.engine.state import abstract_params, create, lay_out
+from albert_jax.engine.step import make_train_step
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.optim import Lamb, Schedule
-from albert_jax.sharding import MeshConfig
-from albert_jax.state import abstract_params, create, lay_out
-from albert_jax.step import make_train_step
-from albert_jax.summary import print_table
-from albert_jax.tasks.pretrain import PretrainObjective
+from albert_jax.tasks.pretrain import PretrainObjective, random_batch
+from albert_jax.telemetry.tables import print_table
 
 STEPS, ROWS, LENGTH, PREDICTIONS = 10, 16, 12, 4
 MODEL = albert(

@@ -25,17 +25,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from albert_jax.checkpoint import Checkpoints
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.engine.checkpoint import Checkpoints
+from albert_jax.engine.sharding import MeshConfig
+from albert_jax.engine.state import bind, create, definition, lay_out
+from albert_jax.engine.step import dropout_keys, drops
 from albert_jax.experiment import FILE, Experiment, to_dict
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW
 from albert_jax.predict import Predictor
-from albert_jax.sharding import MeshConfig
-from albert_jax.state import bind, create, definition, lay_out
-from albert_jax.step import dropout_keys, drops
-from albert_jax.summary import print_table
 from albert_jax.tasks import Classification, Tagging
+from albert_jax.telemetry.tables import print_table
 
 
 def make_run(folder: Path, task: Any, size: str, tokenizer: Tokenizer) -> Any:

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from array_record.python import array_record_module
 
-from albert_jax.data import layout
-from albert_jax.data.prepare import PrepareConfig, prepare
-from albert_jax.data.pydocs import read_documents
-from albert_jax.data.records import encode_record
-from albert_jax.data.store import DocumentStore
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.corpus.prepare import PrepareConfig, prepare
+from albert_jax.data.pydocs.extract import read_documents
+from albert_jax.data.store import paths as layout
+from albert_jax.data.store.records import encode_record
+from albert_jax.data.store.store import DocumentStore
+from albert_jax.data.text.sentencepiece import Tokenizer
 
 _MEGABYTE = 10**6
 
@@ -102,7 +102,7 @@ def memory(directory: Path, documents: list[tuple[str, ...]], sizes: list[int]) 
     """Peak resident memory of a whole `prepare`, vocabulary training included, in a process of its own."""
     program = (
         "import resource, sys\n"
-        "from albert_jax.data.prepare import main\n"
+        "from albert_jax.commands.prepare import main\n"
         "main(sys.argv[1:])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from albert_jax.model import attention, functions
 from albert_jax.model.config import albert
-from albert_jax.summary import print_table
+from albert_jax.telemetry.tables import print_table
 
 Part = tuple[str, Callable, tuple, float]  # name, function, arguments, matmul FLOPs
 

@@ -11,15 +11,15 @@ Why so:    what counts in minutes is the number of steps, so the model is shallo
 Vary:      --steps 30000 for a better model.
 """
 
-from albert_jax.checkpoint import CheckpointConfig
-from albert_jax.data.masking import MaskConfig
-from albert_jax.data.pairs import PairConfig
+from albert_jax.data.examples.masking import MaskConfig
+from albert_jax.data.examples.pairs import PairConfig
+from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
 from albert_jax.optim import Lamb, Schedule
 from albert_jax.tasks import Pretrain
-from albert_jax.telemetry import TelemetryConfig
-from albert_jax.watch import WatchConfig
+from albert_jax.telemetry.run import TelemetryConfig
+from albert_jax.telemetry.watch import WatchConfig
 
 
 def experiment() -> Experiment:

@@ -8,12 +8,12 @@ Hardware:  2 CPU cores, a minute.
 Vary:      --task.examples 0 for all labelled paragraphs.
 """
 
-from albert_jax.checkpoint import CheckpointConfig
+from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Schedule
 from albert_jax.tasks import Classification
-from albert_jax.telemetry import TelemetryConfig
+from albert_jax.telemetry.run import TelemetryConfig
 
 
 def experiment() -> Experiment:

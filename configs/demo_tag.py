@@ -7,12 +7,12 @@ Hardware:  2 CPU cores, about a minute a seed.
 Vary:      --task.examples 400 --steps 300 for few labelled paragraphs.
 """
 
-from albert_jax.checkpoint import CheckpointConfig
+from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Schedule
 from albert_jax.tasks import Tagging
-from albert_jax.telemetry import TelemetryConfig
+from albert_jax.telemetry.run import TelemetryConfig
 
 
 def experiment() -> Experiment:

@@ -15,12 +15,12 @@ Vary:      --task.target labels for several labels a text (a comma between them)
 Status:    not yet run with a model of the paper's size.
 """
 
-from albert_jax.checkpoint import CheckpointConfig
+from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Schedule
 from albert_jax.tasks import Classification
-from albert_jax.telemetry import TelemetryConfig
+from albert_jax.telemetry.run import TelemetryConfig
 
 
 def experiment() -> Experiment:

@@ -10,12 +10,12 @@ Vary:      seeds --n 5 in the place of train; --task.max-length 256 for fewer se
 Status:    not yet run.
 """
 
-from albert_jax.checkpoint import CheckpointConfig
+from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW
 from albert_jax.tasks import Tagging
-from albert_jax.telemetry import TelemetryConfig
+from albert_jax.telemetry.run import TelemetryConfig
 
 DATASET = ("tfds:conll2003",)
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")

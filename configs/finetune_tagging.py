@@ -13,12 +13,12 @@ Vary:      --optim.rates '{"^albert/": 0}' trains the head alone (frozen encoder
 Status:    not yet run with a model of the paper's size.
 """
 
-from albert_jax.checkpoint import CheckpointConfig
+from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Schedule
 from albert_jax.tasks import Tagging
-from albert_jax.telemetry import TelemetryConfig
+from albert_jax.telemetry.run import TelemetryConfig
 
 
 def experiment() -> Experiment:

@@ -8,12 +8,12 @@ import pytest
 from flax import nnx
 
 from albert_jax import experiment as experiments
-from albert_jax.cli import parse
+from albert_jax.commands.args import parse
+from albert_jax.engine.state import count
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
 from albert_jax.model.heads import AlbertForPretraining
 from albert_jax.optim import Lamb
-from albert_jax.state import count
 from albert_jax.tasks import Tagging
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))

@@ -20,7 +20,7 @@ import pytest
 
 from albert_jax.__main__ import VERBS, main
 from tests.data.sample_text import write_corpus
-from tests.test_tagging import write_sentences
+from tests.tasks.test_tagging import write_sentences
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -21,19 +21,19 @@ import albert_jax
 from albert_jax import experiment as experiments
 from albert_jax import predict as predict_module
 from albert_jax.__main__ import main
-from albert_jax.checkpoint import Checkpoints
-from albert_jax.data.labelled import MAX_CHARACTERS
-from albert_jax.data.requests import MAX_LINE_BYTES, read_items, word_spans
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.labelled.requests import MAX_LINE_BYTES, read_items, word_spans
+from albert_jax.data.labelled.tables import MAX_CHARACTERS
+from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.engine.checkpoint import Checkpoints
+from albert_jax.engine.state import create, lay_out
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import evaluate
 from albert_jax.experiment import Experiment
 from albert_jax.predict import Predictor
-from albert_jax.state import create, lay_out
 from albert_jax.train import claim, train
-from tests import test_classification_files as labelled
-from tests import test_tagging as tagging
 from tests import tiny
+from tests.tasks import test_classification_files as labelled
+from tests.tasks import test_tagging as tagging
 
 ROOT = Path(__file__).parents[1]
 WORDS = [*tagging.NAMES, *["key"] * 4, *tagging.TOWNS, *tagging.OTHERS]

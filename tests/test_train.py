@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from albert_jax import experiment as experiments
-from albert_jax.checkpoint import FOLDER, Checkpoints, open_for_reading
-from albert_jax.data.prepare import PrepareConfig, prepare
+from albert_jax.data.corpus.prepare import PrepareConfig, prepare
+from albert_jax.engine.checkpoint import FOLDER, Checkpoints, open_for_reading
+from albert_jax.engine.sharding import MeshConfig
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import evaluate
 from albert_jax.optim import Schedule
-from albert_jax.records import read_metrics
-from albert_jax.sharding import MeshConfig
+from albert_jax.telemetry.records import read_metrics
 from albert_jax.train import train
 from tests import tiny
 from tests.data.sample_text import write_corpus

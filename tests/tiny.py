@@ -3,15 +3,15 @@
 import dataclasses
 from pathlib import Path
 
-from albert_jax.checkpoint import CheckpointConfig
-from albert_jax.data.pairs import PairConfig
-from albert_jax.data.prepare import PrepareConfig, prepare
+from albert_jax.data.corpus.prepare import PrepareConfig, prepare
+from albert_jax.data.examples.pairs import PairConfig
+from albert_jax.engine.checkpoint import CheckpointConfig
+from albert_jax.engine.sharding import MeshConfig
 from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Schedule
-from albert_jax.sharding import MeshConfig
 from albert_jax.tasks import Pretrain
-from albert_jax.telemetry import TelemetryConfig
+from albert_jax.telemetry.run import TelemetryConfig
 from tests.data.sample_text import write_corpus
 
 VOCAB_SIZE = 300

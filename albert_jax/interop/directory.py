@@ -5,9 +5,9 @@ from typing import cast
 
 import numpy as np
 
-from albert_jax import converted
-from albert_jax.data import tokenizers
+from albert_jax.data.text import tokenizers
 from albert_jax.errors import AlbertError
+from albert_jax.interop import converted
 from albert_jax.interop.names import check_ours, parts
 from albert_jax.interop.restored import NEEDED, Head
 from albert_jax.interop.source import Source

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from albert_jax.data import tokenizers
-from albert_jax.data.tokenizer import Tokenizer
+from albert_jax.data.text import tokenizers
+from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.interop import tf_bundle
 from albert_jax.interop.hf_tokenizer import wordpiece_lines
 from albert_jax.interop.names import from_ours, is_training_state, parts, to_ours

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.data.tokenizers import AnyTokenizer
-from albert_jax.data.wordpiece import WordPieceTokenizer
+from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.data.text.tokenizers import AnyTokenizer
+from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import optax
 
-from albert_jax.data.draws import MASKS, Draws
-from albert_jax.data.lines import read_lines
-from albert_jax.data.masking import MaskConfig, Masker
-from albert_jax.data.tokenizers import AnyTokenizer
+from albert_jax.data.examples.draws import MASKS, Draws
+from albert_jax.data.examples.masking import MaskConfig, Masker
+from albert_jax.data.text.lines import read_lines
+from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop.restored import build
 from albert_jax.model.config import AlbertConfig
-from albert_jax.summary import format_table
+from albert_jax.telemetry.tables import format_table
 
 _ROWS = 8  # examples that are scored at once
 _HEAD_SIZES = range(32, 257)  # K of the candidates when none are given; the released models have 64, 128 and 256

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from albert_jax import safetensors
-from albert_jax.data import tokenizers
+from albert_jax.data.text import tokenizers
 from albert_jax.errors import AlbertError
+from albert_jax.interop import safetensors
 from albert_jax.interop.hf_tokenizer import write_tokenizer
 from albert_jax.interop.names import from_ours, parts, to_ours
 from albert_jax.interop.released import config_from_hf, to_hf
 from albert_jax.interop.restored import NEEDED, Head
+from albert_jax.interop.safetensors import SafetensorsFile
 from albert_jax.interop.source import Source
 from albert_jax.interop.torch_pickle import TorchFile
 from albert_jax.model.config import AlbertConfig
-from albert_jax.safetensors import SafetensorsFile
 
 ARCHITECTURES: dict[str, Head | None] = {
     "AlbertModel": None,

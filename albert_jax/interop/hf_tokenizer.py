@@ -7,9 +7,9 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
 
-from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.data.tokenizers import AnyTokenizer
-from albert_jax.data.wordpiece import WordPieceTokenizer
+from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.data.text.tokenizers import AnyTokenizer
+from albert_jax.data.text.wordpiece import WordPieceTokenizer
 
 # transformers 5 would leave the segments of a pair out.
 _INPUTS = ["input_ids", "token_type_ids", "attention_mask"]

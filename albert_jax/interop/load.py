@@ -4,8 +4,8 @@ import dataclasses
 import warnings
 from pathlib import Path
 
-from albert_jax import mirror
-from albert_jax.data.tokenizers import AnyTokenizer
+from albert_jax.cluster import workdirs as mirror
+from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop import directory, google, hf
 from albert_jax.interop.restored import Head, RestoredAlbert, build

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 
 from albert_jax.errors import AlbertError
+from albert_jax.interop.safetensors import aligned
 from albert_jax.model.config import AlbertConfig
-from albert_jax.safetensors import aligned
 
 Kind = Literal["tf", "hf"]
 

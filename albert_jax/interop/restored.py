@@ -10,11 +10,11 @@ from flax import nnx
 
 from albert_jax.errors import AlbertError
 from albert_jax.interop.names import parts
+from albert_jax.interop.safetensors import aligned
 from albert_jax.model.albert import Albert
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import MaskedLanguageHead
 from albert_jax.model.layers import Dense
-from albert_jax.safetensors import aligned
 
 Head = Literal["pretrain", "mlm", "classification", "tagging", "span", "choice"]
 # What each head needs beside the encoder. Named as the tasks are; "mlm" is "pretrain" without the sentence order.

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from albert_jax.data.tokenizers import AnyTokenizer
+from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.interop.restored import Head
 from albert_jax.model.config import AlbertConfig
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from albert_jax.data.tokenizers import DAMAGED, RELEASED_NAMES
+from albert_jax.data.text.tokenizers import DAMAGED, RELEASED_NAMES
 from albert_jax.errors import AlbertError
 from albert_jax.interop.released import RELEASED, config_from_google, released
 from albert_jax.interop.tf_bundle import Bundle

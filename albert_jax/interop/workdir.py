@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import tensorstore
 
-from albert_jax import mirror
-from albert_jax.checkpoint import FOLDER, open_for_reading
+from albert_jax.cluster import workdirs as mirror
+from albert_jax.engine.checkpoint import FOLDER, open_for_reading
 from albert_jax.errors import AlbertError
-from albert_jax.safetensors import aligned
+from albert_jax.interop.safetensors import aligned
 
 
 def best_params(workdir: Path) -> dict[str, np.ndarray]:

@@ -12,7 +12,6 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from albert_jax.errors import AlbertError
 from albert_jax.model import functions
 
 
@@ -41,27 +40,6 @@ def backend(name: str) -> AttentionFn:
 
         return attention_cudnn.attend
     return attend
-
-
-def refuse_dropout(name: str, rate: float) -> None:
-    """Raises AlbertError for a rate that the implementation called `name` would ignore."""
-    if rate:
-        raise AlbertError(
-            f"model.attention {name!r} cannot drop attention probabilities; set model.attention_dropout {rate:g} to 0 "
-            "or model.attention to 'xla'"
-        )
-
-
-def require_platform(name: str, platform: str) -> None:
-    """Raises AlbertError where the implementation called `name` is not traced for `platform`: that of the surrounding
-    mesh, which may be of devices that are not here, or without a mesh that of this machine."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    found = jax.default_backend() if device is None else device.platform
-    if found != platform:
-        raise AlbertError(
-            f"model.attention {name!r} needs a {platform.upper()} and this program is for a {found.upper()}; "
-            "set model.attention to 'xla'"
-        )
 
 
 @jax.custom_vjp

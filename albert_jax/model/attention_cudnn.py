@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from albert_jax.errors import AlbertError
-from albert_jax.model.attention import refuse_dropout, require_platform
+from albert_jax.model.attention_base import refuse_dropout, require_platform
 
 
 def attend(

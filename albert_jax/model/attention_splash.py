@@ -21,7 +21,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from albert_jax.errors import AlbertError
-from albert_jax.model.attention import refuse_dropout, require_platform
+from albert_jax.model.attention_base import refuse_dropout, require_platform
 
 TENSOR = "tensor"  # the automatic mesh axis that heads are split over
 

@@ -1,9 +1,9 @@
 """Logical names of the axes that a mesh may divide, and constraints on activations while a program is traced.
 
 A parameter carries its names as metadata of its `nnx.Param` (`axes=("hidden", "heads")`); which mesh axis a name goes
-to is decided outside the model, by `albert_jax.sharding`. Names: vocab, factor, hidden, heads (N x K of the query, key
-and value projections), feed_forward, pooled; of activations batch, heads (N) and feed_forward. An axis that is never
-divided is None.
+to is decided outside the model, by `albert_jax.engine.sharding`. Names: vocab, factor, hidden, heads (N x K of the
+query, key and value projections), feed_forward, pooled; of activations batch, heads (N) and feed_forward. An axis
+that is never divided is None.
 """
 
 from collections.abc import Iterator, Mapping

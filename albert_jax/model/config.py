@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from albert_jax.errors import AlbertError
-from albert_jax.model.attention import refuse_dropout
+from albert_jax.model.attention_base import refuse_dropout
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from albert_jax.cli import JsonRates
+from albert_jax.fields import JsonRates
 from albert_jax.optim import links
 from albert_jax.optim.lamb import ClipRule, clip, tail
 from albert_jax.optim.schedule import Schedule

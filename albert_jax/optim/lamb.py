@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import optax
 
-from albert_jax.cli import JsonRates
+from albert_jax.fields import JsonRates
 from albert_jax.optim import links
 from albert_jax.optim.schedule import Schedule
 

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from albert_jax.data.conll import spans
-from albert_jax.data.labelled import MAX_CHARACTERS
-from albert_jax.data.requests import Request, read_request, word_spans
-from albert_jax.data.windows import encode_words, in_windows
+from albert_jax.data.labelled.conll import spans
+from albert_jax.data.labelled.requests import Request, read_request, word_spans
+from albert_jax.data.labelled.tables import MAX_CHARACTERS
+from albert_jax.data.labelled.windows import encode_words, in_windows
 from albert_jax.errors import AlbertError
 from albert_jax.tasks.classification import OpenClassification
 from albert_jax.tasks.tagging import OpenTagging
@@ -46,7 +46,7 @@ class Answers(Protocol):
     outputs: tuple[str, ...]
 
     def read(self, item: Any) -> Request:
-        """See `albert_jax.data.requests.read_request`."""
+        """See `albert_jax.data.labelled.requests.read_request`."""
         ...
 
     def rows(self, requests: Sequence[Request]) -> list[list[Row]]:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from albert_jax.data.tokenizers import AnyTokenizer
+from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
 

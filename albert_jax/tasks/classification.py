@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from albert_jax.cli import JsonRates
-from albert_jax.data import labelled_tfds
-from albert_jax.data.framed import FramedTexts, check_length, frame
-from albert_jax.data.labelled import Columns, Labelled, read_labelled
-from albert_jax.data.loader import Loader
-from albert_jax.data.tokenizers import AnyTokenizer
+from albert_jax.data.examples.loader import Loader
+from albert_jax.data.labelled import tfds as labelled_tfds
+from albert_jax.data.labelled.framed import FramedTexts, check_length, frame
+from albert_jax.data.labelled.tables import Columns, Labelled, read_labelled
+from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
+from albert_jax.fields import JsonRates
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForSequenceClassification
 from albert_jax.tasks import paragraphs

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from albert_jax.data.tokenizers import AnyTokenizer, load
+from albert_jax.data.text.tokenizers import AnyTokenizer, load
 from albert_jax.errors import AlbertError
 
 FIELDS = {"train": "train", "validation": "dev", "test": "test"}  # split -> field of the task

@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from albert_jax.data.conll import OUTSIDE, Sentence
-from albert_jax.data.labelled import Labelled
-from albert_jax.data.pydocs import blank_names, load_names, load_paragraphs
-from albert_jax.data.requests import word_spans
+from albert_jax.data.labelled.conll import OUTSIDE, Sentence
+from albert_jax.data.labelled.requests import word_spans
+from albert_jax.data.labelled.tables import Labelled
+from albert_jax.data.pydocs.extract import blank_names, load_names, load_paragraphs
 from albert_jax.errors import AlbertError
 
 T = TypeVar("T")

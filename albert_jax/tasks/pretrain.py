@@ -10,14 +10,14 @@ import jax
 import numpy as np
 from flax import nnx
 
-from albert_jax.data.google_records import GoogleRecords
-from albert_jax.data.loader import Loader
-from albert_jax.data.masking import MaskConfig
-from albert_jax.data.pairs import PairConfig
-from albert_jax.data.pretraining import PretrainingSource
-from albert_jax.data.store import DocumentStore
-from albert_jax.data.tfrecords import matching_files
-from albert_jax.data.tokenizers import load as load_tokenizer
+from albert_jax.data.examples.google_records import GoogleRecords
+from albert_jax.data.examples.loader import Loader
+from albert_jax.data.examples.masking import MaskConfig
+from albert_jax.data.examples.pairs import PairConfig
+from albert_jax.data.examples.pretraining import PretrainingSource
+from albert_jax.data.examples.tfrecords import matching_files
+from albert_jax.data.store.store import DocumentStore
+from albert_jax.data.text.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForPretraining
@@ -182,3 +182,20 @@ class Spaced:
 
     def example(self, seed: int, index: int) -> dict[str, np.ndarray]:
         return self.source.example(seed, index * len(self.source) // len(self))
+
+
+def random_batch(config: AlbertConfig, rows: int, length: int, predictions: int, seed: int = 0) -> dict[str, Any]:
+    """A pretraining batch of random pieces, every position real."""
+    random = np.random.default_rng(seed)
+    positions = np.sort(random.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)[:, :predictions], axis=1)
+    return {
+        "input_ids": random.integers(5, config.vocab_size, (rows, length)).astype(np.int32),
+        "segment_ids": np.tile((np.arange(length) >= length // 2).astype(np.int32), (rows, 1)),
+        "mask": np.ones((rows, length), bool),
+        "masked_positions": positions.astype(np.int32),
+        "masked_ids": random.integers(5, config.vocab_size, (rows, predictions)).astype(np.int32),
+        "masked_weights": np.ones((rows, predictions), np.float32),
+        "order_label": random.integers(0, 2, rows).astype(np.int32),
+        "order_weight": np.ones(rows, np.float32),
+        "example_weight": np.ones(rows, np.float32),
+    }

@@ -11,11 +11,11 @@ import jax
 from flax import nnx
 from sklearn.metrics import classification_report, confusion_matrix
 
-from albert_jax.data import labelled_tfds
-from albert_jax.data.conll import OUTSIDE, Sentence, read_conll
-from albert_jax.data.framed import check_length
-from albert_jax.data.loader import Loader
-from albert_jax.data.windows import Windows
+from albert_jax.data.examples.loader import Loader
+from albert_jax.data.labelled import tfds as labelled_tfds
+from albert_jax.data.labelled.conll import OUTSIDE, Sentence, read_conll
+from albert_jax.data.labelled.framed import check_length
+from albert_jax.data.labelled.windows import Windows
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForTokenClassification

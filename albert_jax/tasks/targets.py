@@ -12,7 +12,7 @@ import optax
 from scipy import stats
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score
 
-from albert_jax.data.labelled import Labelled
+from albert_jax.data.labelled.tables import Labelled
 from albert_jax.errors import AlbertError
 from albert_jax.tasks.base import Evaluation, Outputs, Sums, cross_entropy
 

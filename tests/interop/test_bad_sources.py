@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 import albert_jax
-from albert_jax import safetensors
 from albert_jax.__main__ import main
 from albert_jax.errors import AlbertError
-from albert_jax.interop import sstable, tf_bundle
+from albert_jax.interop import safetensors, sstable, tf_bundle
 from albert_jax.interop.convert import convert
 from albert_jax.interop.load import open_source
 from tests.goldens.google.compare import GOLDENS as GOOGLE

@@ -6,14 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from albert_jax import converted
 from albert_jax.__main__ import main
-from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.data.wordpiece import WordPieceTokenizer
+from albert_jax.commands.inspect import describe
+from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError
-from albert_jax.inspect import describe
 from albert_jax.interop import convert as module
-from albert_jax.interop import directory, hf, tf_bundle
+from albert_jax.interop import converted, directory, hf, tf_bundle
 from albert_jax.interop.convert import Growth, convert
 from albert_jax.interop.grow import add_pieces, grow
 from albert_jax.interop.load import load, open_source

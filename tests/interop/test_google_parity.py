@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from albert_jax.engine.state import bind
 from albert_jax.interop.released import config_from_google
 from albert_jax.model.heads import AlbertForPretraining
-from albert_jax.state import bind
 from albert_jax.tasks.base import cross_entropy
 from tests.goldens.google import draw
 from tests.goldens.google.compare import GOLDENS, apart, flat, params

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from albert_jax.data.draws import MASKS, Draws
-from albert_jax.data.masking import MaskConfig, Masker
-from albert_jax.data.wordpiece import WordPieceTokenizer
+from albert_jax.data.examples.draws import MASKS, Draws
+from albert_jax.data.examples.masking import MaskConfig, Masker
+from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop.heads import check_heads, head_table
 from albert_jax.interop.released import config_from_google

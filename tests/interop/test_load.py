@@ -65,7 +65,7 @@ def test_any_depth_of_the_one_block(stored):
 
 def test_every_format_gives_the_same(loaded, stored, corpus, tmp_path):
     """Ours and Google's too, with a vocabulary, which comes along."""
-    from albert_jax.data.tokenizer import Tokenizer
+    from albert_jax.data.text.sentencepiece import Tokenizer
 
     source, tokenizer = opened("one_group"), Tokenizer.load(corpus / "vocab")
     params, config = grow(source.params, source.config, vocab_size=tokenizer.vocab_size)

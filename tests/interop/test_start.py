@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from albert_jax import experiment as experiments
-from albert_jax.checkpoint import flat, open_for_reading
-from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.data.tokenizers import load as load_tokenizer
+from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.data.text.tokenizers import load as load_tokenizer
+from albert_jax.engine.checkpoint import flat, open_for_reading
+from albert_jax.engine.sharding import MeshConfig
+from albert_jax.engine.state import create, lay_out
 from albert_jax.errors import AlbertError
 from albert_jax.interop import directory, google, hf
 from albert_jax.interop.convert import convert
 from albert_jax.interop.grow import grow
 from albert_jax.interop.load import load, open_source
-from albert_jax.records import read_metrics
-from albert_jax.sharding import MeshConfig
-from albert_jax.start import check_vocabulary, inherit, initialise
-from albert_jax.state import create, lay_out
+from albert_jax.interop.start import check_vocabulary, inherit, initialise
 from albert_jax.tasks import Classification
+from albert_jax.telemetry.records import read_metrics
 from albert_jax.train import train
 from tests import tiny
 from tests.interop.hf_goldens import opened

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from albert_jax.data.tokenizer import Tokenizer
-from albert_jax.data.wordpiece import WordPieceTokenizer
+from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.interop import compare, hf
 from albert_jax.interop.convert import convert
 from albert_jax.interop.grow import grow

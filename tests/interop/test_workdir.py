@@ -11,10 +11,10 @@ import pytest
 from flax import traverse_util
 
 from albert_jax import experiment as experiments
-from albert_jax.checkpoint import Checkpoints
+from albert_jax.engine.checkpoint import Checkpoints
+from albert_jax.engine.state import TrainState
 from albert_jax.interop.load import open_source
 from albert_jax.interop.workdir import best_params
-from albert_jax.state import TrainState
 from albert_jax.tasks import Classification
 from tests.interop.hf_goldens import opened
 from tests.interop.test_bad_sources import refused

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from albert_jax.records import read_metrics
+from albert_jax.telemetry.records import read_metrics
 from tests.launch.drill import FINAL, GKE, ROOT, SLURM, TPU, Drill
 
 

@@ -16,14 +16,13 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from albert_jax import experiment
-from albert_jax.bench import random_batch
+from albert_jax.engine.sharding import MeshConfig
+from albert_jax.engine.state import initial_params, lay_out
+from albert_jax.engine.step import make_gradients
 from albert_jax.errors import AlbertError
 from albert_jax.model import attention, attention_cudnn, attention_splash, encoder
 from albert_jax.model.config import albert
-from albert_jax.sharding import MeshConfig
-from albert_jax.state import initial_params, lay_out
-from albert_jax.step import make_gradients
-from albert_jax.tasks.pretrain import PretrainObjective
+from albert_jax.tasks.pretrain import PretrainObjective, random_batch
 
 splash = partial(attention_splash.attend, interpret=True)
 

@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from albert_jax.bench import random_batch
+from albert_jax.engine.sharding import MeshConfig
+from albert_jax.engine.state import abstract_params, abstract_state, initial_params, lay_out
+from albert_jax.engine.step import make_gradients, make_train_step
 from albert_jax.model.config import albert
 from albert_jax.optim import Lamb, Schedule
-from albert_jax.sharding import MeshConfig
-from albert_jax.state import abstract_params, abstract_state, initial_params, lay_out
-from albert_jax.step import make_gradients, make_train_step
-from albert_jax.tasks.pretrain import PretrainObjective
-from tests.test_step import equations
+from albert_jax.tasks.pretrain import PretrainObjective, random_batch
+from tests.engine.test_step import equations
 
 SMALL = albert("tiny", vocab_size=50, hidden_size=32, heads=2, feed_forward_size=64, embedding_size=16, layers=3)
 B, S, P, N, D, E, V, L = 4, 12, 4, 2, 32, 16, 50, 3

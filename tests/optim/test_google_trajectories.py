@@ -12,11 +12,11 @@ import numpy as np
 import optax
 import pytest
 
+from albert_jax.engine.sharding import MeshConfig
+from albert_jax.engine.state import create, lay_out
+from albert_jax.engine.step import make_train_step
 from albert_jax.interop.released import config_from_google
 from albert_jax.optim import AdamW, Lamb, Schedule
-from albert_jax.sharding import MeshConfig
-from albert_jax.state import create, lay_out
-from albert_jax.step import make_train_step
 from albert_jax.tasks.pretrain import PretrainObjective
 from tests.goldens.google import draw
 from tests.goldens.google.compare import GOLDENS, apart, drawn, flat, params

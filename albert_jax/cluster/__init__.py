@@ -1,0 +1,1 @@
+"""Many processes, one run: how they meet, what they compare, where they write."""

@@ -1,0 +1,1 @@
+"""Files to a document store: the work of `prepare`."""

@@ -1,0 +1,160 @@
+"""The last step of `prepare`: the finished units become one TFDS dataset with its index."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from albert_jax.data.corpus.shards import done_file, unit_file
+from albert_jax.data.store import paths as layout
+from albert_jax.data.store.records import features
+from albert_jax.data.store.splits import SPLITS
+
+_SHARD_PIECES = 2**24  # of a held-out shard, at least: some 25 MB
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What all units together hold."""
+
+    splits: dict[str, dict[str, Any]]  # split -> documents, sentences, pieces, shard_lengths
+    single: int  # documents of one sentence, for which sentence order is undefined
+    empty: int  # documents without a piece, left out
+    divided: int  # documents stored in several records
+    indices: dict[str, np.ndarray]  # split -> uint16 [documents, 2]: pieces and sentences
+    unigrams: np.ndarray  # int64 [V]: of the train split
+    groups: dict[str, list[list[int]]]  # split -> the units whose files make each shard
+
+    @property
+    def documents(self) -> int:
+        """Of all splits."""
+        return sum(counts["documents"] for counts in self.splits.values())
+
+
+def count_units(directory: Path, units: int) -> Totals:
+    """Adds up what `units` finished units have counted, and decides which of them share a shard.
+
+    A unit's train file becomes a shard as it is. The held-out files are small, and an ArrayRecord file is
+    padded by some 100 KB, so they are put together.
+    """
+    indices: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    unigrams: Any = 0
+    tally: Any = 0
+    for unit in range(units):
+        with np.load(done_file(directory, unit)) as done:
+            for split in SPLITS:
+                indices[split].append(done[split])
+            unigrams = unigrams + done["unigrams"]
+            tally = tally + done["tally"]
+    splits: dict[str, dict[str, Any]] = {}
+    groups: dict[str, list[list[int]]] = {}
+    for split in SPLITS:
+        pieces = [int(index[:, 0].sum(dtype=np.int64)) for index in indices[split]]
+        if split == "train":
+            groups[split] = [[unit] for unit in range(units) if pieces[unit]]
+        else:
+            groups[split] = _groups(pieces)
+        splits[split] = {
+            "documents": sum(map(len, indices[split])),
+            "sentences": sum(int(index[:, 1].sum(dtype=np.int64)) for index in indices[split]),
+            "pieces": sum(pieces),
+            "shard_lengths": [sum(len(indices[split][unit]) for unit in group) for group in groups[split]],
+        }
+    single, empty, divided = tally.tolist()
+    whole = {split: np.concatenate(parts) for split, parts in indices.items()}
+    return Totals(splits, single, empty, divided, whole, unigrams, groups)
+
+
+def join_units(directory: Path, totals: Totals, dtype: np.dtype) -> None:
+    """Makes DIR/documents and DIR/index of the finished units' files. May be repeated after a kill at any
+    point.
+
+    Raises:
+        AlbertError: the disk is full.
+    """
+    layout.documents_dir(directory).mkdir(exist_ok=True)
+    layout.unigrams_path(directory).parent.mkdir(exist_ok=True)
+    np.save(layout.unigrams_path(directory), totals.unigrams)
+    for split, groups in totals.groups.items():
+        np.save(layout.index_path(directory, split), totals.indices[split])
+        for shard, units in enumerate(groups):
+            _make_shard(directory, split, units, layout.shard_path(directory, split, shard, len(groups)))
+    _write_tfds_metadata(directory, totals.splits, dtype)
+
+
+def _groups(sizes: Sequence[int]) -> list[list[int]]:
+    """Units that share a held-out shard, in order; `sizes` are their pieces. Units without any are left
+    out."""
+    groups: list[list[int]] = []
+    filled = _SHARD_PIECES
+    for unit, size in enumerate(sizes):
+        if size:
+            if filled >= _SHARD_PIECES:
+                groups.append([])
+                filled = 0
+            groups[-1].append(unit)
+            filled += size
+    return groups
+
+
+def _make_shard(directory: Path, split: str, units: Sequence[int], final: Path) -> None:
+    sources = [unit_file(directory, unit, split) for unit in units]
+    if len(sources) == 1:
+        if sources[0].exists():  # else an earlier attempt has already moved it
+            os.replace(sources[0], final)
+        return
+    from array_record.python import array_record_module
+
+    temporary = layout.unfinished_dir(directory) / f"{final.name}.tmp"
+    try:
+        writer = array_record_module.ArrayRecordWriter(str(temporary), layout.ARRAY_RECORD_OPTIONS)
+        for source in sources:
+            for record in array_record_module.ArrayRecordReader(str(source)).read_all():
+                writer.write(record)
+        writer.close()
+    except RuntimeError as error:
+        raise layout.cannot_write(directory, error) from error
+    os.replace(temporary, final)
+
+
+def _write_tfds_metadata(directory: Path, splits: dict[str, dict[str, Any]], dtype: np.dtype) -> None:
+    """`dataset_info.json` and `features.json`, by TFDS's own writer."""
+    import tensorflow_datasets as tfds
+
+    infos = []
+    for split, counts in splits.items():
+        shards = len(counts["shard_lengths"])
+        files = [layout.shard_path(directory, split, shard, shards) for shard in range(shards)]
+        if files:
+            infos.append(
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=counts["shard_lengths"],
+                    num_bytes=sum(file.stat().st_size for file in files),
+                )
+            )
+    tfds.folder_dataset.write_metadata(
+        data_dir=layout.documents_dir(directory),
+        features=features(dtype),
+        split_infos=infos,
+        check_data=False,
+        description="Documents as SentencePiece ids, prepared by albert_jax.",
+    )
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Drops the working files, once everything in them has been moved or counted."""
+    shutil.rmtree(layout.unfinished_dir(directory), ignore_errors=True)
+
+
+def clear_unfinished(directory: Path) -> None:
+    """Drops what an earlier run, begun differently, left in the working files; not its lock."""
+    for file in layout.unfinished_dir(directory).iterdir():
+        if file.is_dir():
+            shutil.rmtree(file)
+        elif file.name != layout.LOCK:
+            file.unlink()

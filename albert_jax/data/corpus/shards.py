@@ -1,0 +1,199 @@
+"""One unit of a corpus to one shard of each split: the work of a `prepare` worker, and the last step over
+all.
+
+    Document(sentences=("A cat.", "It sat."), name="cats")
+ -> split "train", record pieces [23, 871, 9, 64, 2050, 9], sentence starts [0, 3]
+
+A unit's files get their names only when they are complete, and `unit-K.npz`, written last, says that unit K
+is done. So a run that was killed continues with the units that have no such file, and since a unit's bytes
+depend on its text alone, the result is the same for any number of workers, kills and runners.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from albert_jax.data.corpus import corpora
+from albert_jax.data.store import paths as layout
+from albert_jax.data.store.documents import Document
+from albert_jax.data.store.records import encode_record
+from albert_jax.data.store.splits import SPLITS, split_of
+from albert_jax.data.text.tokenizers import AnyTokenizer
+
+_BATCH_CHARACTERS = 2**18  # of text for each call into SentencePiece
+
+# What a worker reports while it works: documents, pieces and characters since its last report.
+Report = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every unit needs to know; sent to each worker once."""
+
+    directory: Path
+    validation: float  # share of documents
+    test: float  # share of documents
+    max_document_pieces: int  # in one record
+
+
+@dataclass
+class _Shard:
+    """One split of one unit while it is written."""
+
+    temporary: Path
+    final: Path
+    index: list[tuple[int, int]] = field(default_factory=list)  # pieces and sentences of each record
+    writer: Any = None
+
+    def write(self, record: bytes, pieces: int, sentences: int) -> None:
+        if self.writer is None:
+            from array_record.python import array_record_module
+
+            self.writer = array_record_module.ArrayRecordWriter(str(self.temporary), layout.ARRAY_RECORD_OPTIONS)
+        self.writer.write(record)
+        self.index.append((pieces, sentences))
+
+    def finish(self) -> None:
+        """Completes the file and gives it its name."""
+        if self.writer is not None:
+            self.writer.close()
+            os.replace(self.temporary, self.final)
+
+    def abandon(self) -> None:
+        """Drops what was written, to free the room."""
+        self.writer = None
+        self.temporary.unlink(missing_ok=True)
+
+
+def unit_file(directory: Path, unit: int, split: str) -> Path:
+    return layout.unfinished_dir(directory) / f"unit-{unit:05d}-{split}.array_record"
+
+
+def done_file(directory: Path, unit: int) -> Path:
+    return layout.unfinished_dir(directory) / f"unit-{unit:05d}.npz"
+
+
+def write_unit(
+    job: Job, tokenizer: AnyTokenizer, unit: int, segments: Sequence[corpora.Segment], report: Report
+) -> None:
+    """Reads, cuts and writes the documents of `segments` as unit number `unit`.
+
+    Raises:
+        AlbertError: a document cannot be read, or the disk is full; finished units are untouched.
+    """
+    unfinished = layout.unfinished_dir(job.directory)
+    shards = {}
+    for split in SPLITS:
+        final = unit_file(job.directory, unit, split)
+        shards[split] = _Shard(unfinished / f"{final.name}.{os.getpid()}.tmp", final)
+    unigrams = np.zeros(tokenizer.vocab_size, np.int64)
+    tally = {"single": 0, "empty": 0, "divided": 0}
+    documents = (document for segment in segments for document in corpora.read(segment))
+    try:
+        for batch in _batches(documents):
+            pieces = _write_batch(job, tokenizer, batch, shards, unigrams, tally)
+            report(len(batch), pieces, sum(len(s) for document in batch for s in document.sentences))
+        for shard in shards.values():
+            shard.finish()
+        arrays: dict[str, Any] = {split: _index_array(shard.index) for split, shard in shards.items()}
+        arrays |= {"unigrams": unigrams, "tally": np.array(list(tally.values()))}
+        done = done_file(job.directory, unit)
+        temporary = done.with_suffix(f".{os.getpid()}.tmp")
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, done)
+    except (OSError, RuntimeError) as error:  # ArrayRecord tells of a full disk by a RuntimeError
+        for shard in shards.values():
+            shard.abandon()
+        raise layout.cannot_write(unfinished, error) from error
+
+
+def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += sum(map(len, document.sentences))
+        if characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch = []
+            characters = 0
+    if batch:
+        yield batch
+
+
+def _write_batch(
+    job: Job,
+    tokenizer: AnyTokenizer,
+    documents: list[Document],
+    shards: dict[str, _Shard],
+    unigrams: np.ndarray,
+    tally: dict[str, int],
+) -> int:
+    """Writes `documents`, adds the train split's pieces to `unigrams`, and returns the number of pieces."""
+    ids, lengths = tokenizer.encode_batch([s for document in documents for s in document.sentences])
+    sentence_ends = np.cumsum(lengths, dtype=np.int64)
+    sentence_starts = sentence_ends - lengths
+    some_empty = bool((lengths == 0).any())
+    held_out = []
+    sentence = start = 0
+    for document in documents:
+        first, sentence = sentence, sentence + len(document.sentences)
+        starts = sentence_starts[first:sentence] - start
+        if some_empty:
+            starts = starts[lengths[first:sentence] > 0]
+        if len(starts) == 0:
+            tally["empty"] += 1
+            continue
+        pieces = ids[start : (end := int(sentence_ends[sentence - 1]))]
+        start = end
+        tally["single"] += len(starts) == 1
+        split = split_of(document.split_key, job.validation, job.test)
+        if split != "train":
+            held_out.append(pieces)
+        shard = shards[split]
+        if len(pieces) <= job.max_document_pieces:
+            record = encode_record(pieces, starts, document.name, document.label)
+            shard.write(record, len(pieces), len(starts))
+            continue
+        tally["divided"] += 1
+        for part, part_starts in divide(pieces, starts, job.max_document_pieces):
+            record = encode_record(part, part_starts, document.name, document.label)
+            shard.write(record, len(part), len(part_starts))
+    unigrams += np.bincount(ids, minlength=unigrams.size)
+    if held_out:
+        unigrams -= np.bincount(np.concatenate(held_out), minlength=unigrams.size)
+    return ids.size
+
+
+def divide(pieces: np.ndarray, starts: np.ndarray, max_pieces: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A long document in parts of at most `max_pieces`, cut where sentences end; nothing is lost.
+
+    A single sentence longer than that is cut at piece `max_pieces`, the rest counting as further sentences.
+    """
+    ends = [*starts[1:].tolist(), len(pieces)]
+    edges: list[int] = []  # sentence starts, with those added that cut over-long sentences
+    for start, end in zip(starts.tolist(), ends, strict=True):
+        edges.extend(range(start, end, max_pieces))
+    edges.append(len(pieces))
+    first = 0
+    while first < len(edges) - 1:
+        last = first + 1
+        while last < len(edges) - 1 and edges[last + 1] - edges[first] <= max_pieces:
+            last += 1
+        yield pieces[edges[first] : edges[last]], np.array(edges[first:last]) - edges[first]
+        first = last
+
+
+def _index_array(index: list[tuple[int, int]]) -> np.ndarray:
+    return np.array(index, np.uint16).reshape(-1, 2)
+
+
+def remove_temporary(directory: Path) -> None:
+    """Drops half-written files of a killed run."""
+    for file in layout.unfinished_dir(directory).glob("*.tmp"):
+        file.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""Running the units of `prepare`: in this process, in several, or as an Apache Beam pipeline.
+
+All three call `shards.write_unit` on the same units and so write the same bytes.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from albert_jax.data.corpus.corpora import Segment
+from albert_jax.data.corpus.shards import Job, Report, write_unit
+from albert_jax.data.store import paths as layout
+from albert_jax.data.text.tokenizers import load as load_tokenizer
+from albert_jax.errors import AlbertError
+
+_REPORT_SECONDS = 0.25
+
+Units = Mapping[int, tuple[Segment, ...]]  # unit number -> what it holds
+
+
+def run_here(job: Job, units: Units, report: Report) -> None:
+    """One unit after the other, in this process."""
+    tokenizer = load_tokenizer(layout.vocab_dir(job.directory))
+    for unit, segments in units.items():
+        write_unit(job, tokenizer, unit, segments, report)
+
+
+def run_processes(job: Job, units: Units, workers: int, report: Report) -> None:
+    """`workers` processes, spawned so that they inherit no threads (and no JAX) of this one.
+
+    Raises:
+        AlbertError: what a worker raised, or that one died; finished units are kept.
+    """
+    context = multiprocessing.get_context("spawn")
+    reports = context.SimpleQueue()
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(units)), context, initializer=_start_worker, initargs=(job, reports)
+    )
+    try:
+        waiting = {pool.submit(_work, unit, segments) for unit, segments in units.items()}
+        while waiting:
+            done, waiting = concurrent.futures.wait(waiting, _REPORT_SECONDS, concurrent.futures.FIRST_EXCEPTION)
+            while not reports.empty():
+                report(*reports.get())
+            for future in done:
+                future.result()
+    except BrokenProcessPool as error:
+        raise AlbertError(
+            "a worker process died (out of memory?); finished shards are kept: run the same command again,"
+            " perhaps with fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Reporter:
+    """Sends a worker's counts to the parent, several times a second rather than with every batch."""
+
+    def __init__(self, reports: Any):
+        self._reports = reports
+        self._pending = (0, 0, 0)
+        self._sent = time.monotonic()
+
+    def __call__(self, documents: int, pieces: int, characters: int) -> None:
+        waiting = self._pending
+        self._pending = (waiting[0] + documents, waiting[1] + pieces, waiting[2] + characters)
+        if time.monotonic() - self._sent >= _REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        self._reports.put(self._pending)
+        self._pending = (0, 0, 0)
+        self._sent = time.monotonic()
+
+
+_worker: dict[str, Any] = {}  # of a worker process: job, tokenizer, report
+
+
+def _start_worker(job: Job, reports: Any) -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    tokenizer = load_tokenizer(layout.vocab_dir(job.directory))
+    _worker.update(job=job, tokenizer=tokenizer, report=_Reporter(reports))
+
+
+def _exit_with_parent() -> None:
+    """A pool's workers outlive a killed parent and wait for ever; these do not."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(unit: int, segments: tuple[Segment, ...]) -> None:
+    write_unit(_worker["job"], _worker["tokenizer"], unit, segments, _worker["report"])
+    _worker["report"].flush()
+
+
+def run_beam(job: Job, units: Units, runner: str, options: Sequence[str]) -> None:
+    """The units as a Beam pipeline; every machine must see the corpus and the output directory.
+
+    Raises:
+        AlbertError: Beam is not installed.
+    """
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise AlbertError(f"--runner {runner} needs Apache Beam: `pip install apache-beam` (extra `beam`)") from error
+
+    with beam.Pipeline(runner=runner, options=PipelineOptions(list(options))) as pipeline:
+        _ = (
+            pipeline
+            | "units" >> beam.Create(list(units.items()))
+            | "spread" >> beam.Reshuffle()
+            | "write" >> beam.MapTuple(lambda unit, segments: _beam_work(job, unit, segments))
+        )
+
+
+def _beam_work(job: Job, unit: int, segments: tuple[Segment, ...]) -> int:
+    if _worker.get("job") != job:
+        _worker.update(job=job, tokenizer=load_tokenizer(layout.vocab_dir(job.directory)))
+    write_unit(job, _worker["tokenizer"], unit, segments, lambda *amounts: None)
+    return unit

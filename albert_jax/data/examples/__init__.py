@@ -1,0 +1,1 @@
+"""A store to batches: segment pairs, masks, and the loader; a function of (seed, index)."""

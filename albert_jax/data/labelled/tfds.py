@@ -1,0 +1,87 @@
+"""Labelled texts and tagged sentences from TFDS: `tfds:NAME[:SPLIT]` or `tfds:DIRECTORY[:SPLIT]`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from albert_jax.data.labelled.conll import OUTSIDE, Sentence
+from albert_jax.data.labelled.tables import Columns, Labelled, make
+from albert_jax.data.store.tfds import open_builder, open_source
+from albert_jax.errors import AlbertError
+
+# What datasets call the split that is asked for, where `place` does not name one.
+_SPLITS = {"train": ("train",), "validation": ("validation", "dev"), "test": ("test",)}
+
+
+def read_labelled(place: str, split: str, columns: Columns) -> list[Labelled]:
+    """As `labelled.read_labelled`, columns being features; a class label becomes its name."""
+    features, examples = _open(place, split)
+    wanted = (*columns.texts, columns.label)
+    return [make(where, _named(where, features, example, wanted), columns) for where, example in examples]
+
+
+def read_tagged(place: str, split: str) -> list[Sentence]:
+    """The sentences of a dataset with a feature of words and one of as many class labels (CoNLL-2003: tokens, ner).
+
+    Raises AlbertError when it has no such features, tags that are not IOB2, or a sentence of unequal numbers of both.
+    """
+    features, examples = _open(place, split)
+    words, tags = _choose(place, features, ("tokens", "words")), _choose(place, features, ("ner", "ner_tags", "tags"))
+    found = []
+    for where, example in examples:
+        record = _named(where, features, example, (words, tags))
+        if len(record[words]) != len(record[tags]):
+            raise AlbertError(f"{where}: {len(record[words])} {words} but {len(record[tags])} {tags}")
+        before = OUTSIDE
+        for tag in record[tags]:
+            if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or (tag[0] == "I" and before[2:] != tag[2:])):
+                raise AlbertError(
+                    f"{where}: the tag {tag!r} after {before!r} is not IOB2; write the split as CoNLL columns"
+                )
+            before = tag
+        if record[words]:
+            found.append(Sentence(tuple(record[words]), tuple(record[tags]), where))
+    return found
+
+
+def _open(place: str, split: str) -> tuple[Mapping[str, Any], Iterator[tuple[str, Any]]]:
+    name, _, wanted = place.removeprefix("tfds:").partition(":")
+    builder = open_builder(place, name)
+    there = [known for known, info in builder.info.splits.items() if info.num_examples]
+    chosen = next((known for known in ((wanted,) if wanted else _SPLITS[split]) if known in there), None)
+    if chosen is None:
+        raise AlbertError(
+            f"{place}: the dataset has no split {wanted or split!r} (it has: {', '.join(there)}); "
+            f"name one as {place.removesuffix(':' + wanted)}:SPLIT"
+        )
+    source = open_source(str(builder.data_dir), chosen)
+    examples = ((f"{place}: {chosen} {index}", source[index]) for index in range(len(source)))
+    return builder.info.features, examples
+
+
+def _named(
+    where: str, features: Mapping[str, Any], example: Mapping[str, Any], wanted: tuple[str, ...]
+) -> dict[str, Any]:
+    """An example, the wanted features in plain Python: bytes as text, class labels as names, arrays as lists."""
+    return {
+        name: _plain(where, name, features[name], value) if name in wanted else value for name, value in example.items()
+    }
+
+
+def _plain(where: str, name: str, feature: Any, value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    inner = getattr(feature, "feature", None)  # of a sequence
+    if inner is not None:
+        return [_plain(where, name, inner, item) for item in value]
+    if hasattr(feature, "int2str"):
+        if int(value) < 0:
+            raise AlbertError(f"{where}: {name!r} is {int(value)}: the labels of this split are not public")
+        return feature.int2str(int(value))
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _choose(place: str, features: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    for name in names:
+        if name in features:
+            return name
+    raise AlbertError(f"{place}: none of its features is called {' or '.join(names)} (it has: {', '.join(features)})")

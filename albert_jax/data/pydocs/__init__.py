@@ -1,0 +1,1 @@
+"""The corpus that needs no download: the English of installed docstrings."""

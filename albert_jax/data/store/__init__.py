@@ -1,0 +1,1 @@
+"""The document store: where its files are, how a document is read."""

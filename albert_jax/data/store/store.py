@@ -1,0 +1,154 @@
+"""The prepared documents: random access to the pieces of any document of a split.
+
+    store = DocumentStore.open("data/prepared", "train")
+    pieces, sentence_starts = store[7]
+
+Files and shapes are listed in `data/layout.py`; `data/prepare.py` writes them. Any other reader of TFDS
+datasets sees the same: `tfds.builder_from_directory("data/prepared/documents").as_data_source()`.
+"""
+
+import bisect
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from albert_jax.data.store import paths as layout
+from albert_jax.data.store.records import Record, decode_record
+from albert_jax.data.text.tokenizers import AnyTokenizer
+from albert_jax.data.text.tokenizers import load as load_tokenizer
+from albert_jax.errors import AlbertError
+
+_READER_OPTIONS = "readahead_buffer_size:0"  # random access: what follows a record is not wanted
+
+
+class DocumentStore:
+    """D documents of one split. Picklable (a worker opens the files anew) and safe to read from threads."""
+
+    def __init__(self, directory: Path, split: str, manifest: dict[str, Any]):
+        """Use `DocumentStore.open`."""
+        self.directory = directory
+        self.split = split
+        self.manifest = manifest
+        self.vocab_size: int = manifest["vocab_size"]
+        self.fingerprint: str = manifest["fingerprint"]
+        self.dtype = np.dtype(manifest["dtype"])
+        shard_lengths = manifest["splits"][split]["shard_lengths"]
+        self._shard_ends = list(accumulate(shard_lengths))
+        self._shard_starts = [end - n for end, n in zip(self._shard_ends, shard_lengths, strict=True)]
+        self._readers: list[Any] = [None] * len(shard_lengths)
+
+    @classmethod
+    def open(cls, directory: str | Path, split: str) -> "DocumentStore":
+        """The "train", "validation" or "test" split of a prepared directory; it may hold no documents.
+
+        Raises:
+            AlbertError: not a prepared directory, an unfinished one, one with a file missing, or another
+            split.
+        """
+        directory = Path(directory)
+        store = cls(directory, split, layout.finished_manifest(directory, split))
+        shards = len(store._readers)
+        for shard in range(shards):
+            path = layout.shard_path(directory, split, shard, shards)
+            if not path.is_file():
+                raise AlbertError(f"{path}: missing; copy the whole prepared directory, or prepare it again")
+        return store
+
+    def __len__(self) -> int:
+        return self._shard_ends[-1] if self._shard_ends else 0
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pieces uint16 (uint32 above 65,536 pieces) [n], read-only, and sentence starts int32 [m] of a
+        document.
+
+        Sentence k is pieces[starts[k]:starts[k + 1]]; the last one ends at n.
+        """
+        record = self.record(index)
+        return record.pieces, record.sentence_starts
+
+    def record(self, index: int) -> Record:
+        """Document `index` with its name and label.
+
+        Raises:
+            IndexError: no such document.
+            AlbertError: its file cannot be read.
+        """
+        index = int(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"document {index} of {len(self)}")
+        shard = bisect.bisect_right(self._shard_ends, index)
+        reader = self._readers[shard] or self._reader(shard)
+        try:
+            record = reader.read([index - self._shard_starts[shard]])[0]
+        except (RuntimeError, ValueError) as error:
+            path = layout.shard_path(self.directory, self.split, shard, len(self._readers))
+            raise AlbertError(f"{path}: document {index} is damaged ({error}); prepare it again") from error
+        return decode_record(record, self.dtype)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Pieces in each document: int64 [D]."""
+        return self._index[:, 0].astype(np.int64)
+
+    @cached_property
+    def sentence_counts(self) -> np.ndarray:
+        """Sentences in each document: int64 [D]."""
+        return self._index[:, 1].astype(np.int64)
+
+    @cached_property
+    def unigram_counts(self) -> np.ndarray:
+        """How often each piece occurs in the train split, whatever split this is: int64 [V]."""
+        return _load(layout.unigrams_path(self.directory))
+
+    @cached_property
+    def unigram_entropy(self) -> float:
+        """Entropy of the train split's pieces in nats: the masked-word loss of a model that knows only
+        them."""
+        shares = self.unigram_counts[self.unigram_counts > 0] / self.unigram_counts.sum()
+        return float(-(shares * np.log(shares)).sum())
+
+    @cached_property
+    def unigram_accuracy(self) -> float:
+        """Share of the most frequent piece that is not a special one: what always guessing it would score."""
+        counts = self.unigram_counts.copy()
+        counts[self.tokenizer().unk_id] = 0  # the one special piece that text gives
+        return float(counts.max() / self.unigram_counts.sum())
+
+    def tokenizer(self) -> AnyTokenizer:
+        """The vocabulary that the documents were cut with, from the prepared directory."""
+        return load_tokenizer(layout.vocab_dir(self.directory))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"directory": self.directory, "split": self.split, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @cached_property
+    def _index(self) -> np.ndarray:
+        return _load(layout.index_path(self.directory, self.split)).reshape(-1, 2)
+
+    def _reader(self, shard: int) -> Any:
+        from array_record.python import array_record_module
+
+        path = layout.shard_path(self.directory, self.split, shard, len(self._readers))
+        try:
+            reader = array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
+            stored = reader.num_records()
+        except (RuntimeError, ValueError, OSError) as error:
+            raise AlbertError(f"{path}: not readable as ArrayRecord ({error}); prepare it again") from error
+        expected = self._shard_ends[shard] - self._shard_starts[shard]
+        if stored != expected:
+            raise AlbertError(f"{path}: holds {stored} documents, not {expected}; prepare it again")
+        self._readers[shard] = reader
+        return reader
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.load(path)
+    except (OSError, ValueError) as error:
+        raise AlbertError(f"{path}: cannot be read ({error}); prepare the directory again") from error

@@ -1,0 +1,1 @@
+"""A string to pieces: normalisation, sentences, SentencePiece and WordPiece."""

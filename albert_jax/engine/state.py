@@ -1,0 +1,149 @@
+"""What training carries from step to step, and how a tree is written by name."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+
+from albert_jax.engine.sharding import TENSOR, Layout, MeshConfig
+from albert_jax.errors import AlbertError
+from albert_jax.model.axes import Axes
+from albert_jax.tasks.base import OpenTask
+
+Params = dict[str, Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """Attributes:
+    step: updates done, int32
+    params: nested dict of float32 arrays
+    opt_state: the optimizer's state, named by link
+    skipped: updates skipped in a row because a gradient was not finite, int32
+    """
+
+    step: jax.Array
+    params: Params
+    opt_state: Any
+    skipped: jax.Array
+
+    def replace(self, **changes: Any) -> "TrainState":
+        return dataclasses.replace(self, **changes)
+
+
+def definition(task: OpenTask) -> nnx.GraphDef:
+    """The model's structure without its parameters; touches no device."""
+    model = nnx.eval_shape(lambda: task.model(nnx.Rngs(params=jax.random.key(0))))
+    return nnx.split(model, nnx.Param)[0]
+
+
+def bind(graph: nnx.GraphDef, params: Params) -> Any:
+    """The module whose parameters are `params`."""
+    return nnx.merge(graph, nnx.State(params))
+
+
+def initial_params(task: OpenTask, seed: int) -> Params:
+    """Fresh parameters, a function of the seed alone: the mesh does not enter."""
+    return nnx.to_pure_dict(nnx.state(task.model(nnx.Rngs(params=jax.random.key(seed))), nnx.Param))
+
+
+def abstract_params(task: OpenTask) -> Params:
+    """Shapes of the parameters, without arrays."""
+    return jax.eval_shape(lambda: initial_params(task, 0))
+
+
+def logical_axes(task: OpenTask) -> dict[str, Axes]:
+    """Path -> logical axes of every parameter, padded with None to its rank; touches no device."""
+    model = nnx.eval_shape(lambda: task.model(nnx.Rngs(params=jax.random.key(0))))
+    found = {}
+    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        axes = variable.get_metadata().get("axes", ())
+        found["/".join(map(str, path))] = (*axes, *[None] * (len(variable.shape) - len(axes)))
+    return found
+
+
+def lay_out(task: OpenTask, config: MeshConfig, devices: list[Any] | None = None, mesh: Mesh | None = None) -> Layout:
+    """Where the task's parameters live on the mesh that `config` makes of `devices` (default: all).
+
+    Raises AlbertError when the mesh does not fit the devices or a parameter does not divide.
+    """
+    mesh = config.build(devices) if mesh is None else mesh
+    tensor = mesh.shape[TENSOR]
+    if task.config.heads % tensor:
+        raise AlbertError(
+            f"model.heads {task.config.heads} does not divide over the {tensor} devices of {TENSOR!r}; "
+            f"make mesh.shape's {TENSOR!r} a divisor of the heads"
+        )
+    shapes = {path: leaf.shape for path, leaf in _flat(abstract_params(task)).items()}
+    return config.lay_out(shapes, logical_axes(task), mesh)
+
+
+def shardings(tree: Any, layout: Layout) -> Any:
+    """A tree like `tree` (parameters, optimizer's state or a whole TrainState) of where each leaf lives."""
+
+    def place(path: Any, _: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return NamedSharding(layout.mesh, layout.spec(name.removeprefix("params/")))
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def _initial(task: OpenTask, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    params = initial_params(task, seed)
+    return TrainState(jnp.int32(0), params, optimizer.init(params), jnp.int32(0))
+
+
+def abstract_state(task: OpenTask, optimizer: optax.GradientTransformation, layout: Layout) -> TrainState:
+    """The shapes, dtypes and places of a state, without arrays."""
+    shapes = jax.eval_shape(lambda: _initial(task, optimizer, 0))
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, shardings(shapes, layout)
+    )
+
+
+def create(task: OpenTask, optimizer: optax.GradientTransformation, seed: int, layout: Layout) -> TrainState:
+    """A state at step 0, born on its devices, no array of it ever whole on one of them unless it lives so."""
+    places = jax.tree.map(lambda x: x.sharding, abstract_state(task, optimizer, layout))
+    return jax.jit(lambda: _initial(task, optimizer, seed), out_shardings=places)()
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+    """A tree as one dict of "a/b/c" paths."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def by_name(tree: Any) -> dict[str, Any]:
+    """`tree` as nested dicts of its leaves' names, so that what is written does not depend on tuple positions."""
+    nested: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        *parents, last = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        place = nested
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = leaf
+    return nested
+
+
+def from_names(template: Any, nested: Mapping[str, Any]) -> Any:
+    """A tree like `template` with the leaves that `by_name` put into `nested`."""
+
+    def pick(path: Any, _: Any) -> Any:
+        place: Any = nested
+        for name in jax.tree_util.keystr(path, simple=True, separator="/").split("/"):
+            place = place[name]
+        return place
+
+    return jax.tree_util.tree_map_with_path(pick, template)
+
+
+def count(params: Params) -> int:
+    """Numbers in a tree."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

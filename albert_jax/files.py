@@ -1,0 +1,1 @@
+"""Small files of ours, read and written in one way."""

@@ -1,0 +1,113 @@
+"""What a run starts from: shape, vocabulary and parameters of another model, whatever format that came in."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from albert_jax import experiment as experiments
+from albert_jax.cluster import workdirs as mirror
+from albert_jax.data.text.tokenizers import is_there
+from albert_jax.data.text.tokenizers import load as load_tokenizer
+from albert_jax.engine.checkpoint import flat
+from albert_jax.engine.state import Params
+from albert_jax.errors import AlbertError
+from albert_jax.experiment import Experiment
+from albert_jax.interop.directory import head_of
+from albert_jax.interop.load import look, open_source
+from albert_jax.model.config import AlbertConfig
+from albert_jax.tasks import Classification, Tagging
+from albert_jax.tasks.base import OpenTask
+
+# What a model of another shape would not load; the rest is how it is trained and computed.
+_SHAPE = ("vocab_size", "embedding_size", "hidden_size", "layers", "heads", "feed_forward_size", "groups",
+          "inner_groups", "max_positions", "segment_types", "activation", "layer_norm_eps")  # fmt: skip
+
+
+def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
+    """`experiment` with what it leaves to the model that it starts from: the vocabulary of labelled files, and with
+    `model_of_init` the model's shape. A workdir that has begun answers for itself, so `init` may be gone by then.
+
+    Raises AlbertError when `model_of_init` is set and neither has a model.
+    """
+    begun = (mirror.local(workdir) / experiments.FILE).exists()
+    if experiment.model_of_init and not (begun or experiment.init or experiment.from_scratch):
+        raise AlbertError(
+            "fine-tuning would start from random parameters; give --init WORKDIR of a pretrained model, whose "
+            "shape is taken, or --from-scratch and the model.* fields that you want"
+        )
+    if not (begun or experiment.init):
+        return experiment
+    stored, vocab = look(workdir if begun else experiment.init)
+    if experiment.model_of_init:
+        shape = {name: getattr(stored, name) for name in _SHAPE}
+        experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **shape))
+    elif not begun:
+        _check_unseen(experiment, stored)
+    task = experiment.task
+    if isinstance(task, (Classification, Tagging)) and task.train:
+        given = getattr(experiments.read(workdir).task, "vocab", "") if begun else ""
+        if task.vocab in ("", given):
+            task = dataclasses.replace(task, vocab=str(vocab))
+    return dataclasses.replace(experiment, task=task)
+
+
+def _check_unseen(experiment: Experiment, stored: AlbertConfig) -> None:
+    """Raises AlbertError where the models differ in what no weight shows, so that loading would not fail."""
+    for name in ("heads", "activation", "layer_norm_eps"):
+        have, want = getattr(stored, name), getattr(experiment.model, name)
+        if have != want:
+            raise AlbertError(
+                f"{experiment.init} was made with model.{name} {have} and this experiment has {want}; give "
+                f"--model.{name.replace('_', '-')} {have}, or --model-of-init"
+            )
+
+
+def check_vocabulary(source: str | Path, task: OpenTask) -> None:
+    """Raises AlbertError when the model at `source` was trained on another vocabulary than the task's data, or has none
+    to tell what its pieces are."""
+    _, vocab = look(source)
+    if not is_there(vocab):
+        raise AlbertError(
+            f"{source} has no vocabulary, which would tell what its pieces are; put the spiece.model or vocab.txt that "
+            "it was trained with beside its weights"
+        )
+    known = load_tokenizer(vocab).fingerprint
+    if known != task.tokenizer.fingerprint:
+        raise AlbertError(
+            f"vocabularies differ: {source} was trained with {known[:12]}, the data was prepared with "
+            f"{task.tokenizer.fingerprint[:12]}; prepare the data with --vocab {vocab}"
+        )
+
+
+def initialise(params: Params, init: str | Path, task: OpenTask) -> tuple[Params, list[str], list[str]]:
+    """`params` with every array that the model at `init` (whatever `albert_jax.load` takes; of a workdir the best
+    checkpoint) has under the same path and shape. A classifier is taken only from a model of the same kind of task
+    whose classes, where it names them, are this task's.
+
+    Returns (parameters, paths that the source lacks and keep their fresh values, paths of the source not used).
+    Raises AlbertError when an array of the encoder has another shape.
+    """
+    source = open_source(init)
+    kind, labels = head_of(task.settled), tuple(getattr(task.settled, "labels", ()))
+    ours = source.head == kind and source.labels in ((), labels)
+    found = {name: array for name, array in source.params.items() if ours or not name.startswith("classifier/")}
+    want = flat(params)
+    for name, leaf in want.items():
+        if name in found and found[name].shape != leaf.shape and name.startswith("albert/"):
+            raise AlbertError(
+                f"cannot start from {init}: {name} has shape {found[name].shape} there and {leaf.shape} here; "
+                "use the same model.* fields as that run"
+            )
+    taken = {name for name in want if name in found and found[name].shape == want[name].shape}
+    filled = _fill(params, found, taken)
+    return filled, sorted(set(want) - taken), sorted(set(source.params) - taken)
+
+
+def _fill(params: Params, found: dict[str, Any], taken: set[str]) -> Params:
+    def pick(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return jax.device_put(found[name], leaf.sharding) if name in taken else leaf
+
+    return jax.tree_util.tree_map_with_path(pick, params)

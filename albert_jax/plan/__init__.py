@@ -1,0 +1,1 @@
+"""A training step compiled for a slice that is not here, and what its program tells."""
