@@ -42,7 +42,7 @@ def _experiment(
     """The experiment that --config or a workdir names with the command line's changes, and the verb's own options.
     A verb that `writes` needs a workdir."""
     from albert_jax import experiment as experiments
-    from albert_jax.cluster import workdirs as mirror
+    from albert_jax.cluster import workdirs
     from albert_jax.commands.args import parse
 
     alone = verb == "train"  # seeds and search hold many runs: the same command goes on with them
@@ -72,7 +72,7 @@ def _experiment(
         default = experiments.load_config(known.config)
     elif helping and not known.workdir:
         default = experiments.example()
-    elif not (mirror.local(known.workdir) / experiments.FILE).exists():
+    elif not (workdirs.local(known.workdir) / experiments.FILE).exists():
         raise AlbertError(f"{known.workdir} holds no run to continue; give --config configs/NAME.py to start one")
     else:
         default = experiments.read(known.workdir)
@@ -161,7 +161,7 @@ def plan(args: Sequence[str]) -> int:
 
 def evaluate(args: Sequence[str]) -> int:
     """score a checkpoint on a held-out split"""
-    from albert_jax.cluster import workdirs as mirror
+    from albert_jax.cluster import workdirs
     from albert_jax.cluster.processes import ProcessConfig, joined
     from albert_jax.commands.args import parse
 
@@ -182,12 +182,12 @@ def evaluate(args: Sequence[str]) -> int:
     from albert_jax.telemetry.report import write_report
 
     with joined(asked.processes) as first:
-        workdir = mirror.local(asked.workdir)
+        workdir = workdirs.local(asked.workdir)
         evaluation = evaluate(workdir, asked.split, asked.checkpoint, asked.data)
         if first:
             print_evaluation(f"{asked.workdir}, {asked.split} split", evaluation)
-            print(f"report: {mirror.address(write_report(workdir))}")
-            mirror.store(workdir)
+            print(f"report: {workdirs.address(write_report(workdir))}")
+            workdirs.store(workdir)
     return 0
 
 
@@ -256,7 +256,7 @@ def compare(args: Sequence[str]) -> int:
 
 def convert(args: Sequence[str]) -> int:
     """a checkpoint of Google's, Hugging Face's or ours into one of the others"""
-    from albert_jax.interop.convert import Growth
+    from albert_jax.interop.convert import Resize
     from albert_jax.interop.convert import convert as run
 
     parser = _Parser(prog="albert_jax convert", description=convert.__doc__)
@@ -270,14 +270,14 @@ def convert(args: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the new rows (default: 0)")
     asked = parser.parse_args(list(args))
     _set_up_jax()
-    growth = Growth(asked.max_positions, asked.vocab_size, asked.add_pieces, asked.seed)
+    growth = Resize(asked.max_positions, asked.vocab_size, asked.add_pieces, asked.seed)
     run(asked.source, asked.destination, asked.to, growth)
     return 0
 
 
 def heads(args: Sequence[str]) -> int:
     """which number of attention heads a model was trained with, by its MLM accuracy on a text"""
-    from albert_jax.interop.heads import check_heads, head_table
+    from albert_jax.interop.head_count import check_heads, head_table
     from albert_jax.interop.load import open_source
 
     parser = _Parser(prog="albert_jax heads", description=heads.__doc__)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from albert_jax import experiment as experiments
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.engine.checkpoint import open_for_reading
 from albert_jax.engine.sharding import Layout, MeshConfig
 from albert_jax.engine.state import Params, abstract_params, lay_out, shardings
@@ -55,7 +55,7 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
     """
     if split not in SPLITS:
         raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
-    workdir = mirror.local(workdir)
+    workdir = workdirs.local(workdir)
     experiment = inherit(experiments.read(workdir), workdir)
     chosen = experiment.task
     if data:
@@ -94,7 +94,7 @@ def restored(workdir: Path, experiment: Experiment, task: OpenTask, checkpoint: 
     try:
         checkpoints = open_for_reading(workdir, experiment.stopping.ranking(task.best, task.scores))
         step = _choose(checkpoints.steps, checkpoints.best_step, checkpoint)
-        params, about = checkpoints.params(step, shardings(abstract_params(task), layout)), checkpoints.about(step)
+        params, about = checkpoints.params(step, shardings(abstract_params(task), layout)), checkpoints.metadata(step)
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = str(error).strip().splitlines() or [repr(error)]
         raise AlbertError(

@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.engine.stopping import StoppingConfig
@@ -169,7 +169,7 @@ def load_config(path: str | Path) -> Experiment:
 
 def read(workdir: str | Path) -> Experiment:
     """The experiment that a workdir holds. Raises AlbertError when it holds none, or a broken one."""
-    path = mirror.local(workdir) / FILE
+    path = workdirs.local(workdir) / FILE
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:

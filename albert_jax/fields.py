@@ -1,10 +1,110 @@
-"""Types of fields that a command line gives as JSON."""
+"""Fields of configurations: what is known about each stands beside it, as metadata of its dataclass field.
 
+batch_size: int = knob(32, at_least=1)         # its range, checked in one moment by `check`
+data: str = knob("", free=True, local=True)    # may change when a run is continued; processes may differ in it
+"""
+
+import dataclasses
+import functools
 import json
-from collections.abc import Callable
-from typing import Annotated, Any
+import math
+import typing
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
 
 import tyro
+
+from albert_jax.errors import refuse
+
+# ---- metadata
+
+
+def knob(
+    default: Any = dataclasses.MISSING,
+    *,
+    default_factory: Any = dataclasses.MISSING,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    free: bool = False,
+    local: bool = False,
+) -> Any:
+    """A dataclass field with what the project knows about it.
+
+    Args:
+      default, default_factory: as of `dataclasses.field`
+      at_least, above, at_most, below: the range of a number, or of every number of a tuple
+      free: a run that is continued may have another value: it says where and how fast, not what is computed
+      local: processes of one run may have different values, such as the places of files
+    """
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    known = {name: limit for name, limit in limits.items() if limit is not None} | {"free": free, "local": local}
+    return dataclasses.field(default=default, default_factory=default_factory, metadata=known)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def check(value: Any, path: str = "") -> None:
+    """Raises AlbertError for the first number of a configuration that is out of its range or not finite, and for a
+    choice that is none of its type's. `path` is what the configuration is called, such as "model"."""
+    refuse(_flaws(value, path))
+
+
+def _flaws(value: Any, path: str) -> Iterator[str]:
+    kind: Any = type(value)
+    for field in dataclasses.fields(value):
+        item, name = getattr(value, field.name), f"{path}.{field.name}" if path else field.name
+        hint = _hints(kind)[field.name]
+        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+        if choices and item not in choices:
+            yield f"{name} is {item!r}; choose one of {', '.join(map(repr, choices))}"
+        if dataclasses.is_dataclass(item):
+            yield from _flaws(item, name)
+        for number in item if isinstance(item, tuple) else (item,):
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                yield from _out_of_range(name, number, field.metadata)
+
+
+def _out_of_range(name: str, value: float, known: typing.Mapping[str, Any]) -> Iterator[str]:
+    low, above = known.get("at_least", -math.inf), known.get("above", -math.inf)
+    high, below = known.get("at_most", math.inf), known.get("below", math.inf)
+    if math.isfinite(value) and low <= value and above < value <= high and value < below:
+        return
+    both = max(low, above) > -math.inf and min(high, below) < math.inf
+    if both:
+        ends = ("(" if above > low else "[", max(low, above), min(high, below), ")" if below <= high else "]")
+        yield "{name} is {value:g}; it must lie in {0}{1:g}, {2:g}{3}".format(*ends, name=name, value=value)
+    rule = (
+        "not be negative" if low == 0
+        else f"be at least {low:g}" if low > -math.inf
+        else f"be above {above:g}" if above > -math.inf
+        else f"be at most {high:g}" if high < math.inf
+        else f"be below {below:g}" if below < math.inf
+        else "be a finite number"
+    )  # fmt: skip
+    yield f"{name} is {value:g}; it must {rule}"
+
+
+def leaves(
+    value: Any, path: str = "", free: bool = False, local: bool = False
+) -> Iterator[tuple[str, Any, bool, bool]]:
+    """(path, value, free, local) of every field of a tree of configurations. A field of a free (local) configuration is
+    free (local) too, and so is "kind", the name of a configuration's class."""
+    yield f"{path}.kind" if path else "kind", type(value).__name__, free, local
+    for field in dataclasses.fields(value):
+        item, name = getattr(value, field.name), f"{path}.{field.name}" if path else field.name
+        marks = free or field.metadata.get("free", False), local or field.metadata.get("local", False)
+        if dataclasses.is_dataclass(item):
+            yield from leaves(item, name, *marks)
+        else:
+            yield name, item, *marks
+
+
+# ---- types that a command line gives as JSON
 
 
 def _json_mapping(read_value: Callable[[Any], Any], metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
@@ -12,11 +112,9 @@ def _json_mapping(read_value: Callable[[Any], Any], metavar: str) -> tyro.constr
 
     def read(words: list[str]) -> dict[str, Any]:
         try:
-            value = json.loads(words[0])
+            return {key: read_value(v) for key, v in json.loads(words[0]).items()}
         except json.JSONDecodeError as error:
-            raise ValueError(f"not JSON ({error.msg})") from error
-        try:
-            return {key: read_value(v) for key, v in value.items()}
+            raise ValueError(f"not JSON ({error.msg})") from error  # tyro shows a ValueError as its own complaint
         except (AttributeError, TypeError) as error:
             raise ValueError(f"expected {metavar}") from error
 
@@ -29,10 +127,13 @@ def _json_mapping(read_value: Callable[[Any], Any], metavar: str) -> tyro.constr
     )
 
 
-def _rate(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError
-    return float(value)
+def _exactly(*kinds: type) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if type(value) not in kinds:
+            raise TypeError
+        return kinds[-1](value)
+
+    return read
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -41,12 +142,6 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _size(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError
-    return value
-
-
-JsonRates = Annotated[dict[str, float], _json_mapping(_rate, '{"PATTERN": FACTOR, ...}')]
-JsonSizes = Annotated[dict[str, int], _json_mapping(_size, '{"AXIS": SIZE, ...}')]
+JsonRates = Annotated[dict[str, float], _json_mapping(_exactly(int, float), '{"PATTERN": FACTOR, ...}')]
+JsonSizes = Annotated[dict[str, int], _json_mapping(_exactly(int), '{"AXIS": SIZE, ...}')]
 JsonNames = Annotated[dict[str, tuple[str, ...]], _json_mapping(_names, '{"AXIS": ["NAME", ...], ...}')]

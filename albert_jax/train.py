@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from albert_jax import experiment as experiments
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.cluster.agreement import barrier, check_equal, check_rows, slow_hosts
 from albert_jax.engine.checkpoint import Checkpoints
 from albert_jax.engine.sharding import ROWS
@@ -50,13 +50,13 @@ def train(
 
     Raises AlbertError for bad input, a workdir of another experiment or processes that disagree, and Diverged.
     """
-    workdir = mirror.local(workdir)
+    workdir = workdirs.local(workdir)
     experiment = inherit(experiment, workdir).check()
     check_equal("different experiments", experiments.shared(experiment), "start all with the same command and code")
 
     # ---- the task on its data, and the experiment as it will be stored
     task = experiment.task.open(experiment.model, experiment.seed)
-    experiment = dataclasses.replace(experiment, model=task.config, task=task.settled)
+    experiment = dataclasses.replace(experiment, model=task.config, task=task.resolved)
     experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
     ranking = experiment.stopping.ranking(task.best, task.scores)
     seen = {"vocabulary": task.tokenizer.fingerprint, "steps": experiment.steps}
@@ -81,7 +81,7 @@ def train(
     check_equal("different files", seen, f"{workdir} must be one directory that all share, and the data the same files")
     if latest is not None:
         state = checkpoints.restore(latest, abstract_state(task, optimizer, layout))
-        about = checkpoints.about(latest)
+        about = checkpoints.metadata(latest)
         batches.set_state(about["data"])
         patience = Patience(experiment.stopping, ranking, about.get("patience"))
         said.append(f"continuing at step {latest}")
@@ -124,7 +124,7 @@ def train(
     done = start >= experiment.steps or patience.over
 
     with (
-        mirror.stored(workdir),
+        workdirs.stored(workdir),
         stop_signals() as stopped,
         experiment.telemetry.build(
             workdir,
@@ -143,7 +143,7 @@ def train(
             telemetry.log(0, "validation", evaluation.scores)
         if done:
             ended = f"; {patience.told}" if patience.over else ""
-            telemetry.say(f"{mirror.address(workdir)} is done: {start} of {experiment.steps} steps{ended}")
+            telemetry.say(f"{workdirs.address(workdir)} is done: {start} of {experiment.steps} steps{ended}")
         for number in range(start, start if done else experiment.steps):
             with meter.waiting():
                 made = next(batches)
@@ -194,7 +194,7 @@ def train(
                     about["ranking"] = ranking  # for those who read checkpoints without opening the task
                     usable = scores if evaluating and math.isfinite(scores[ranking[0]]) else None
                     checkpoints.save(state, about, usable)
-                    mirror.store(workdir)
+                    workdirs.store(workdir)
                 if evaluating and on_evaluation is not None:
                     checkpoints.wait()  # whatever it raises, what was saved is on disk
                     on_evaluation(step, scores)
@@ -207,8 +207,8 @@ def train(
                 break
     checkpoints.close()
     if jax.process_index() == 0:
-        with mirror.stored(workdir):
-            print(f"report: {mirror.address(write_report(workdir))}")
+        with workdirs.stored(workdir):
+            print(f"report: {workdirs.address(write_report(workdir))}")
     return scores
 
 
@@ -218,7 +218,7 @@ def dry_run(experiment: Experiment, workdir: str | Path) -> None:
 
     Raises AlbertError as `train` does before its first step, but for what is in the workdir.
     """
-    experiment = inherit(experiment, mirror.local(workdir)).check()
+    experiment = inherit(experiment, workdirs.local(workdir)).check()
     task = experiment.task.open(experiment.model, experiment.seed)
     experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
     layout = lay_out(task, experiment.mesh)
@@ -260,9 +260,9 @@ def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
             raise AlbertError(
                 f"cannot write to {workdir}: {error.strerror}; make room there or choose another --workdir"
             ) from error
-    mirror.store(workdir)
+    workdirs.store(workdir)
     barrier("claimed")
-    mirror.fetch(workdir)
+    workdirs.fetch(workdir)
     there = {f"{experiments.FILE} exists": (workdir / experiments.FILE).exists()}
     check_equal("different workdirs", there, f"{workdir} must be one directory that all share")
 

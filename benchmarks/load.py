@@ -34,9 +34,9 @@ from albert_jax import experiment as experiments
 from albert_jax.engine.checkpoint import Checkpoints
 from albert_jax.engine.state import TrainState
 from albert_jax.interop import directory, google, hf
+from albert_jax.interop.loaded import LoadedModel
 from albert_jax.interop.names import our_shape, table
 from albert_jax.interop.safetensors import aligned
-from albert_jax.interop.source import Source
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.telemetry.tables import format_table
 
@@ -55,7 +55,7 @@ print(time.perf_counter() - start, peak() - before)
 """
 
 
-def source(config: AlbertConfig) -> Source:
+def source(config: AlbertConfig) -> LoadedModel:
     """A model for pretraining with random weights."""
     params = {}
     random = np.random.default_rng(0)
@@ -64,10 +64,10 @@ def source(config: AlbertConfig) -> Source:
             continue
         params[row.ours] = aligned(tuple(size or 2 for size in our_shape(row, config)))
         params[row.ours][...] = 0.02 * random.standard_normal(params[row.ours].shape, np.float32)
-    return Source("random weights", "albert_jax", config, params, "pretrain", (), "", None)
+    return LoadedModel("random weights", "albert_jax", config, params, "pretrain", (), "", None)
 
 
-def write_run(workdir: Path, model: Source) -> None:
+def write_run(workdir: Path, model: LoadedModel) -> None:
     """A workdir with a checkpoint of step 1."""
     experiment = dataclasses.replace(experiments.example(), model=model.config)
     (workdir / experiments.FILE).write_text(json.dumps(experiments.to_dict(experiment)))

@@ -44,7 +44,7 @@ def make_run(folder: Path, task: Any, size: str, tokenizer: Tokenizer) -> Any:
     task = dataclasses.replace(task, train=("none",), vocab=str(folder / "vocab"))
     model = albert(size, vocab_size=0, scan=False)
     opened = task.open(dataclasses.replace(model, max_positions=max(model.max_positions, task.max_length)), 0)
-    experiment = Experiment("benchmark", opened.config, opened.settled, AdamW(), steps=1, batch_size=64,
+    experiment = Experiment("benchmark", opened.config, opened.resolved, AdamW(), steps=1, batch_size=64,
                             mesh=MeshConfig(devices=1))  # fmt: skip
     (folder / FILE).write_text(json.dumps(to_dict(experiment)))
     checkpoints = Checkpoints(folder, writing=True)

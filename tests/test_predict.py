@@ -78,7 +78,7 @@ def untrained(folder, vocab, lines, header=("text", "label"), **task):
     vocab.save(folder / "vocab")
     experiment = longer(labelled.tiny(folder), 1, **task)
     opened = experiment.task.open(experiment.model, 0)
-    settled = dataclasses.replace(experiment, model=opened.config, task=opened.settled)
+    settled = dataclasses.replace(experiment, model=opened.config, task=opened.resolved)
     claim(folder / "run", settled, opened)
     state = create(opened, optax.identity(), 0, lay_out(opened, experiment.mesh))
     checkpoints = Checkpoints(folder / "run", writing=True)

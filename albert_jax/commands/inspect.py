@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from albert_jax import experiment as experiments
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.data.corpus import describe as data
 from albert_jax.data.text import tokenizers
 from albert_jax.engine.checkpoint import FOLDER, Checkpoints, open_for_reading
@@ -16,7 +16,7 @@ from albert_jax.telemetry.tables import format_table
 
 def describe(path: str | Path) -> str:
     """A text about `path`. Raises AlbertError when it is nothing of ours."""
-    path = mirror.local(path)
+    path = workdirs.local(path)
     if not path.exists():
         raise AlbertError(f"{path} does not exist")
     if (path / experiments.FILE).exists():
@@ -24,7 +24,7 @@ def describe(path: str | Path) -> str:
     if path.resolve().parent.name == FOLDER and path.name.isdigit():
         return _checkpoint(open_for_reading(path.resolve().parent.parent), int(path.name))
     if converted.is_converted(path):
-        about = converted.about(path)
+        about = converted.read_metadata(path)
         params = {name: (array.shape, str(array.dtype)) for name, array in converted.params(path).items()}
         return f"{path}: converted from {about.origin}, head {about.head or 'none'}\n\n" + _table(params, "")
     if (path / FOLDER).is_dir():
@@ -36,7 +36,7 @@ def describe(path: str | Path) -> str:
 def _workdir(path: Path) -> str:
     experiment = experiments.read(path)
     parts = [
-        f"{mirror.address(path)}: a run of the experiment {experiment.name!r} ({type(experiment.task).__name__}, "
+        f"{workdirs.address(path)}: a run of the experiment {experiment.name!r} ({type(experiment.task).__name__}, "
         f"{experiment.steps:,} steps of {experiment.batch_size}, seed {experiment.seed})"
     ]
     if (path / "vocab").exists():
@@ -46,7 +46,7 @@ def _workdir(path: Path) -> str:
         known = {name: "none" if value is None else f"{value:.4f}" for name, value in record["scores"].items()}
         scores = ", ".join(f"{name} {value}" for name, value in known.items())
         parts.append(f"{scored.stem.removeprefix('evaluation-')} split at step {record.get('step')}: {scores}")
-    if not (mirror.shared(path) / FOLDER).is_dir() or not (checkpoints := Checkpoints(path)).steps:
+    if not (workdirs.shared(path) / FOLDER).is_dir() or not (checkpoints := Checkpoints(path)).steps:
         return "\n".join([*parts, "no finished checkpoint yet"])
     steps = checkpoints.steps
     parts.append(f"checkpoints: {', '.join(map(str, steps))} of {experiment.steps}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.commands.compare import compare
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import SPLITS, evaluate
@@ -25,17 +25,17 @@ def seeds(experiment: Experiment, workdir: str | Path, n: int, split: str = "tes
         raise AlbertError(f"n is {n}; give the number of seeds, at least 1")
     if split not in SPLITS:
         raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
-    opened = inherit(experiment, mirror.local(f"{workdir}/seed-{experiment.seed}"))
+    opened = inherit(experiment, workdirs.local(f"{workdir}/seed-{experiment.seed}"))
     opened.task.open(opened.model, opened.seed).eval_batches(split, 1)  # now, not after a run, is the time to learn it
-    workdirs = []
+    places = []
     for seed in range(experiment.seed, experiment.seed + n):
-        place = mirror.local(f"{workdir}/seed-{seed}")
+        place = workdirs.local(f"{workdir}/seed-{seed}")
         train(dataclasses.replace(experiment, seed=seed), place)
         evaluate(place, split)
         if jax.process_index() == 0:
             write_report(place)  # again: now with the scores
-            mirror.store(place)
-        workdirs.append(place)
+            workdirs.store(place)
+        places.append(place)
     if jax.process_index() == 0:
-        compare(workdirs, split)
-    return workdirs
+        compare(places, split)
+    return places

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.engine.state import Params, TrainState, by_name, from_names
 from albert_jax.errors import AlbertError
 
@@ -45,7 +45,7 @@ class Checkpoints:
     ):
         # Orbax tells of every file, and prints the trace of what it then raises: our errors say it in one line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        self._folder = mirror.shared(workdir) / FOLDER
+        self._folder = workdirs.shared(workdir) / FOLDER
         config = config or CheckpointConfig()
         name, more = best or ("loss", False)
         policies = ocp.training.preservation_policies
@@ -89,7 +89,7 @@ class Checkpoints:
         return max(self.steps, default=None)
 
     def _stored_ranking(self) -> tuple[str, bool]:
-        name, more = self.about(self.steps[-1]).get("ranking", ("loss", False)) if self.steps else ("loss", False)
+        name, more = self.metadata(self.steps[-1]).get("ranking", ("loss", False)) if self.steps else ("loss", False)
         return name, more
 
     def save(self, state: TrainState, about: dict[str, Any], scores: dict[str, float] | None = None) -> None:
@@ -129,7 +129,7 @@ class Checkpoints:
             f"{self.steps} are intact: make room or fix permissions and run the command again"
         )
 
-    def about(self, step: int) -> dict[str, Any]:
+    def metadata(self, step: int) -> dict[str, Any]:
         """What was stored beside the state of `step`."""
         return self._checkpointer.checkpointables_metadata(step).custom_metadata or {}
 
@@ -195,10 +195,10 @@ def _check_fit(stored: Any, wanted: Any, where: str, shapes: bool = True) -> Non
 
 def open_for_reading(path: str | Path, best: tuple[str, bool] | None = None) -> Checkpoints:
     """The checkpoints of an existing workdir. Raises AlbertError when there is no finished one."""
-    folder = mirror.shared(mirror.local(path)) / FOLDER
+    folder = workdirs.shared(workdirs.local(path)) / FOLDER
     if not folder.is_dir():
         raise AlbertError(f"{path} holds no {FOLDER}/; give the --workdir of a train run")
-    found = Checkpoints(mirror.local(path), best=best)
+    found = Checkpoints(workdirs.local(path), best=best)
     if not found.steps:
         raise AlbertError(f"{folder} holds no finished checkpoint; run train first, or wait for the first save")
     return found

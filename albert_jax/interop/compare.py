@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from albert_jax.interop.hf import ARCHITECTURES
+from albert_jax.interop.loaded import LoadedModel
 from albert_jax.interop.restored import Head, build
-from albert_jax.interop.source import Source
 
 Outputs = dict[str, np.ndarray]
 _HF_OUTPUTS = {
@@ -22,7 +22,7 @@ _HF_OUTPUTS = {
 }
 
 
-def fixed_batch(model: Source) -> dict[str, Any]:
+def fixed_batch(model: LoadedModel) -> dict[str, Any]:
     """Two rows of pieces of both texts, the second padded; with the choice head each of two texts."""
     S, V = min(model.config.max_positions, 48), model.config.vocab_size
     lead = (2, 2) if model.head == "choice" else (2,)
@@ -33,7 +33,7 @@ def fixed_batch(model: Source) -> dict[str, Any]:
     return {"input_ids": np.where(mask, ids, 0), "segment_ids": segments.astype(np.int32), "mask": mask}
 
 
-def by_albert_jax(model: Source, batch: dict[str, Any]) -> Outputs:
+def by_albert_jax(model: LoadedModel, batch: dict[str, Any]) -> Outputs:
     """What `albert_jax` computes."""
     module = build(model.config, model.head, dict(model.params), model.origin)
     positions = np.tile(np.arange(batch["mask"].shape[-1]), (2, 1)) if model.head in ("pretrain", "mlm") else None

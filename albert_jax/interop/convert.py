@@ -17,19 +17,19 @@ from albert_jax.errors import AlbertError
 from albert_jax.interop import compare, directory, google, hf
 from albert_jax.interop.grow import add_pieces, grow
 from albert_jax.interop.load import open_source
-from albert_jax.interop.source import Source
+from albert_jax.interop.loaded import LoadedModel
 
 To = Literal["albert_jax", "hf", "tf1"]
-_WRITERS: dict[To, Callable[[Path, Source], None]] = {
+_WRITERS: dict[To, Callable[[Path, LoadedModel], None]] = {
     "albert_jax": directory.write,
     "hf": hf.write,
     "tf1": google.write,
 }
-_READERS: dict[To, Callable[[Path], Source]] = {"albert_jax": directory.read, "hf": hf.read, "tf1": google.read}
+_READERS: dict[To, Callable[[Path], LoadedModel]] = {"albert_jax": directory.read, "hf": hf.read, "tf1": google.read}
 
 
 @dataclass(frozen=True)
-class Growth:
+class Resize:
     """What becomes larger on the way; 0 and "" leave it."""
 
     max_positions: int = 0  # rows of the position table
@@ -39,7 +39,7 @@ class Growth:
 
 
 def convert(
-    source: str | Path, destination: str | Path, to: To = "albert_jax", growth: Growth | None = None
+    source: str | Path, destination: str | Path, to: To = "albert_jax", growth: Resize | None = None
 ) -> float | None:
     """Writes the model at `source` (whatever `albert_jax.load` takes) to `destination`, and prints what it did.
 
@@ -52,7 +52,7 @@ def convert(
     """
     destination = _place(destination, source)
     found = open_source(source)
-    model = _grown(found, growth or Growth())
+    model = _grown(found, growth or Resize())
     lacking = [folder for folder in destination.parents if not folder.exists()]
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _check_same(wrote: dict[str, np.ndarray], read: dict[str, np.ndarray], where
             raise AlbertError(f"{where}: {path} did not read back as it was written; is the disk sound?")
 
 
-def _grown(model: Source, growth: Growth) -> Source:
+def _grown(model: LoadedModel, growth: Resize) -> LoadedModel:
     tokenizer, pieces = model.tokenizer, growth.vocab_size or None
     if growth.add_pieces:
         if tokenizer is None:
@@ -137,7 +137,9 @@ def _grown(model: Source, growth: Growth) -> Source:
     return dataclasses.replace(model, params=params, config=config, tokenizer=tokenizer)
 
 
-def _compared(found: Source, path: str | Path, target: Source, made: Path, to: To) -> tuple[str, float | None]:
+def _compared(
+    found: LoadedModel, path: str | Path, target: LoadedModel, made: Path, to: To
+) -> tuple[str, float | None]:
     """What the comparison says, and the largest difference."""
     batch = compare.fixed_batch(found)
     torch = compare.torch_is_here()
@@ -149,7 +151,7 @@ def _compared(found: Source, path: str | Path, target: Source, made: Path, to: T
     if "hf" not in (found.format, to) and "tf1" in (found.format, to):
         return "logits were not compared: the original's program needs TensorFlow 1.15, which this Python lacks", None
 
-    def run(model: Source, place: Any, form: str) -> tuple[compare.Outputs, str]:
+    def run(model: LoadedModel, place: Any, form: str) -> tuple[compare.Outputs, str]:
         if form == "hf":
             return compare.by_transformers(place, found.head, batch), "transformers"
         return compare.by_albert_jax(model, batch), "albert_jax"

@@ -23,7 +23,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class About:
+class Metadata:
     """Attributes:
     model: the configuration
     head: what the parameters beside the encoder are for ("pretrain", "classification", ...), None for none
@@ -43,7 +43,7 @@ def is_converted(path: str | Path) -> bool:
     return (Path(path) / MODEL_FILE).is_file()
 
 
-def about(path: str | Path) -> About:
+def read_metadata(path: str | Path) -> Metadata:
     """What model.json tells. Raises AlbertError when it is damaged."""
     file = Path(path) / MODEL_FILE
     try:
@@ -51,7 +51,7 @@ def about(path: str | Path) -> About:
         if stored.pop("format") != _FORMAT:
             raise ValueError("written by another version")
         stored["model"], stored["labels"] = _model(stored["model"]), _names(stored["labels"])
-        told = About(**stored)
+        told = Metadata(**stored)
         if not all(isinstance(text, str) for text in (told.head or "", told.problem, told.origin)):
             raise ValueError(f"head is {told.head!r}, problem {told.problem!r}, origin {told.origin!r}")
         return told
@@ -81,7 +81,7 @@ def params(path: str | Path) -> dict[str, np.ndarray]:
     return dict(SafetensorsFile(Path(path) / WEIGHTS))
 
 
-def write(directory: Path, told: About, arrays: Mapping[str, np.ndarray]) -> None:
+def write(directory: Path, told: Metadata, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes weights and model.json into `directory`; model.json last."""
     safetensors.write(directory / WEIGHTS, arrays)
     text = json.dumps({"format": _FORMAT, **dataclasses.asdict(told)}, indent=2, ensure_ascii=False)

@@ -8,9 +8,9 @@ import numpy as np
 from albert_jax.data.text import tokenizers
 from albert_jax.errors import AlbertError
 from albert_jax.interop import converted
+from albert_jax.interop.loaded import LoadedModel
 from albert_jax.interop.names import check_ours, parts
 from albert_jax.interop.restored import NEEDED, Head
-from albert_jax.interop.source import Source
 from albert_jax.model.config import AlbertConfig
 
 EXPERIMENT = "experiment.json"
@@ -38,20 +38,20 @@ def is_ours(path: Path) -> bool:
 def config(path: Path) -> AlbertConfig:
     """The model's configuration. Raises AlbertError where it is damaged."""
     if converted.is_converted(path):
-        return converted.about(path).model
+        return converted.read_metadata(path).model
     from albert_jax import experiment as experiments  # here for the reason that `read` has
 
     return experiments.read(path).model
 
 
-def read(path: str | Path) -> Source:
+def read(path: str | Path) -> LoadedModel:
     """The model in a converted directory, or the best checkpoint of a workdir.
 
     Raises AlbertError where there is none, where files are damaged or not of one model.
     """
     path = Path(path)
     if converted.is_converted(path):
-        about, params = converted.about(path), converted.params(path)
+        about, params = converted.read_metadata(path), converted.params(path)
     else:
         # Here, because they bring the tasks' libraries along, which take longer to import than a model to load.
         from albert_jax import experiment as experiments
@@ -60,7 +60,7 @@ def read(path: str | Path) -> Source:
         experiment = experiments.read(path)
         task = experiment.task
         problem, labels = _PROBLEMS.get(getattr(task, "target", ""), ""), tuple(getattr(task, "labels", ()))
-        about = converted.About(experiment.model, head_of(task), labels, problem, str(path))
+        about = converted.Metadata(experiment.model, head_of(task), labels, problem, str(path))
         params = best_params(path)
     check_ours(params, about.model, str(path))
     head = cast(Head | None, about.head)
@@ -73,7 +73,7 @@ def read(path: str | Path) -> Source:
             f"{path}: it names {len(about.labels)} classes and the classifier has {len(params['classifier/bias'])}; "
             "convert again, or restore it from a copy"
         )
-    return Source(
+    return LoadedModel(
         origin=str(path),
         format="albert_jax",
         config=about.model,
@@ -85,9 +85,9 @@ def read(path: str | Path) -> Source:
     )
 
 
-def write(directory: Path, model: Source) -> None:
+def write(directory: Path, model: LoadedModel) -> None:
     """Writes `model` into `directory`, which is there and empty."""
     if model.tokenizer is not None:
         model.tokenizer.save(directory / "vocab")
-    about = converted.About(model.config, model.head, model.labels, model.problem, model.origin)
+    about = converted.Metadata(model.config, model.head, model.labels, model.problem, model.origin)
     converted.write(directory, about, model.params)

@@ -8,17 +8,17 @@ from albert_jax.data.text import tokenizers
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.interop import tf_bundle
 from albert_jax.interop.hf_tokenizer import wordpiece_lines
+from albert_jax.interop.loaded import LoadedModel
 from albert_jax.interop.names import from_ours, is_training_state, parts, to_ours
 from albert_jax.interop.released import to_google
 from albert_jax.interop.restored import NEEDED, Head
-from albert_jax.interop.source import Source
 from albert_jax.interop.tf_checkpoint import CONFIG_FILE, find
 
 PREFIX = "model.ckpt-best"
 SENTENCEPIECE, WORDPIECE = "30k-clean.model", "vocab_chinese.txt"
 
 
-def read(path: str | Path) -> Source:
+def read(path: str | Path) -> LoadedModel:
     """The model in an archive, a directory, at a prefix or in a TF-Hub module.
 
     Raises AlbertError for what is missing, damaged or not of one model.
@@ -30,7 +30,7 @@ def read(path: str | Path) -> Source:
         for name in filter(is_training_state, tensors):
             tensors[name]  # a damaged copy is told of even where the damage is in what is not needed
         tokenizer = tokenizers.load(found.vocabulary) if found.vocabulary else None
-    return Source(
+    return LoadedModel(
         origin=str(path),
         format="tf1",
         config=config,
@@ -50,7 +50,7 @@ def _head(params: dict[str, Any]) -> Head | None:
     return next((head for head in order if NEEDED[head] <= there), None)
 
 
-def write(directory: Path, model: Source) -> None:
+def write(directory: Path, model: LoadedModel) -> None:
     """Writes a checkpoint, albert_config.json and the vocabulary into `directory`, as Google's archives have them.
 
     Raises AlbertError for what the original's code cannot compute.

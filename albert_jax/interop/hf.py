@@ -11,11 +11,11 @@ from albert_jax.data.text import tokenizers
 from albert_jax.errors import AlbertError
 from albert_jax.interop import safetensors
 from albert_jax.interop.hf_tokenizer import write_tokenizer
+from albert_jax.interop.loaded import LoadedModel
 from albert_jax.interop.names import from_ours, parts, to_ours
 from albert_jax.interop.released import config_from_hf, to_hf
 from albert_jax.interop.restored import NEEDED, Head
 from albert_jax.interop.safetensors import SafetensorsFile
-from albert_jax.interop.source import Source
 from albert_jax.interop.torch_pickle import TorchFile
 from albert_jax.model.config import AlbertConfig
 
@@ -42,7 +42,7 @@ def config(path: str | Path, name: str = "") -> AlbertConfig:
     return config_from_hf(_json(Path(path) / CONFIG), name or str(path), str(Path(path) / CONFIG))
 
 
-def read(path: str | Path, name: str = "") -> Source:
+def read(path: str | Path, name: str = "") -> LoadedModel:
     """The model in a Hugging Face directory. `name` is what it is called on the hub, "" for the path.
 
     Raises AlbertError for a configuration, weights or a vocabulary that are missing, damaged or not of one model.
@@ -51,7 +51,7 @@ def read(path: str | Path, name: str = "") -> Source:
     fields = _json(path / CONFIG)
     model = config(path, name)
     params = to_ours("hf", tensors(path), model, str(path))
-    return Source(
+    return LoadedModel(
         origin=name or str(path),
         format="hf",
         config=model,
@@ -190,7 +190,7 @@ def _problem(fields: dict[str, Any], source: Path) -> str:
 # ---- writing
 
 
-def write(directory: Path, model: Source) -> None:
+def write(directory: Path, model: LoadedModel) -> None:
     """Writes config.json, model.safetensors and, with a vocabulary, spiece.model and tokenizer files into `directory`.
 
     Raises AlbertError for parameters that have no place there.

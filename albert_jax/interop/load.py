@@ -4,12 +4,12 @@ import dataclasses
 import warnings
 from pathlib import Path
 
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop import directory, google, hf
+from albert_jax.interop.loaded import LoadedModel
 from albert_jax.interop.restored import Head, RestoredAlbert, build
-from albert_jax.interop.source import Source
 from albert_jax.interop.tf_checkpoint import find
 from albert_jax.model.config import AlbertConfig
 
@@ -42,7 +42,7 @@ def load(
     return build(config, head, source.params, source.origin), source.tokenizer
 
 
-def open_source(path_or_name: str | Path) -> Source:
+def open_source(path_or_name: str | Path) -> LoadedModel:
     """The model at a path, or under a name on the Hugging Face hub.
 
     Raises AlbertError for what is no model or is damaged, and for a vocabulary whose size is not the word table's.
@@ -59,7 +59,7 @@ def open_source(path_or_name: str | Path) -> Source:
     return source
 
 
-def look(path_or_name: str | Path) -> tuple[AlbertConfig, Path]:
+def peek(path_or_name: str | Path) -> tuple[AlbertConfig, Path]:
     """The configuration of the model that `open_source` would open, read without its weights where that can be, and
     where `data.tokenizers.load` finds its vocabulary, should it have one. Raises AlbertError as `open_source` does."""
     path = _place(path_or_name)
@@ -85,7 +85,7 @@ def _place(path_or_name: str | Path) -> Path:
     if given.startswith(("http:", "https:")):
         raise AlbertError(f"{given}: an address is not read; fetch what is there and give {_KINDS}")
     try:
-        path = mirror.local(path_or_name).expanduser()
+        path = workdirs.local(path_or_name).expanduser()
         path.exists(), Path(f"{path}.index").exists()
     except (OSError, RuntimeError) as error:  # a name that is too long, no permission, nobody's home
         said = getattr(error, "strerror", None) or error
@@ -93,7 +93,7 @@ def _place(path_or_name: str | Path) -> Path:
     return path
 
 
-def _warn_of_groups(source: Source) -> None:
+def _warn_of_groups(source: LoadedModel) -> None:
     """Which group a layer uses is i * groups // layers; both originals compute it in floating point, which for a few
     odd pairs (22 layers in 22 groups) skips a group."""
     L, G = source.config.layers, source.config.groups
@@ -108,7 +108,7 @@ def _warn_of_groups(source: Source) -> None:
         )
 
 
-def _open(path: Path, given: str) -> Source:
+def _open(path: Path, given: str) -> LoadedModel:
     if directory.is_ours(path):
         return directory.read(path)
     if hf.is_directory(path):

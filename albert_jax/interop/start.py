@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from albert_jax import experiment as experiments
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.data.text.tokenizers import is_there
 from albert_jax.data.text.tokenizers import load as load_tokenizer
 from albert_jax.engine.checkpoint import flat
@@ -15,7 +15,7 @@ from albert_jax.engine.state import Params
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
 from albert_jax.interop.directory import head_of
-from albert_jax.interop.load import look, open_source
+from albert_jax.interop.load import open_source, peek
 from albert_jax.model.config import AlbertConfig
 from albert_jax.tasks import Classification, Tagging
 from albert_jax.tasks.base import OpenTask
@@ -31,7 +31,7 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
 
     Raises AlbertError when `model_of_init` is set and neither has a model.
     """
-    begun = (mirror.local(workdir) / experiments.FILE).exists()
+    begun = (workdirs.local(workdir) / experiments.FILE).exists()
     if experiment.model_of_init and not (begun or experiment.init or experiment.from_scratch):
         raise AlbertError(
             "fine-tuning would start from random parameters; give --init WORKDIR of a pretrained model, whose "
@@ -39,7 +39,7 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
         )
     if not (begun or experiment.init):
         return experiment
-    stored, vocab = look(workdir if begun else experiment.init)
+    stored, vocab = peek(workdir if begun else experiment.init)
     if experiment.model_of_init:
         shape = {name: getattr(stored, name) for name in _SHAPE}
         experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **shape))
@@ -67,7 +67,7 @@ def _check_unseen(experiment: Experiment, stored: AlbertConfig) -> None:
 def check_vocabulary(source: str | Path, task: OpenTask) -> None:
     """Raises AlbertError when the model at `source` was trained on another vocabulary than the task's data, or has none
     to tell what its pieces are."""
-    _, vocab = look(source)
+    _, vocab = peek(source)
     if not is_there(vocab):
         raise AlbertError(
             f"{source} has no vocabulary, which would tell what its pieces are; put the spiece.model or vocab.txt that "
@@ -90,7 +90,7 @@ def initialise(params: Params, init: str | Path, task: OpenTask) -> tuple[Params
     Raises AlbertError when an array of the encoder has another shape.
     """
     source = open_source(init)
-    kind, labels = head_of(task.settled), tuple(getattr(task.settled, "labels", ()))
+    kind, labels = head_of(task.resolved), tuple(getattr(task.resolved, "labels", ()))
     ours = source.head == kind and source.labels in ((), labels)
     found = {name: array for name, array in source.params.items() if ours or not name.startswith("classifier/")}
     want = flat(params)

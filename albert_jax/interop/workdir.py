@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorstore
 
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.engine.checkpoint import FOLDER, open_for_reading
 from albert_jax.errors import AlbertError
 from albert_jax.interop.safetensors import aligned
@@ -27,7 +27,7 @@ def best_params(workdir: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # whatever Orbax and json make of damaged files
         raise _damaged(f"{workdir / FOLDER}", error) from error
-    folder = mirror.shared(workdir) / FOLDER / str(step) / "params"
+    folder = workdirs.shared(workdir) / FOLDER / str(step) / "params"
     url = str(folder) if "://" in str(folder) else f"file://{folder}"
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 0}})
     found: dict[str, np.ndarray] = {}

@@ -67,11 +67,11 @@ class TextAnswers:
 
     def __init__(self, task: OpenClassification):
         self._task = task
-        self.outputs = ("value",) if task.settled.target == "number" else ("probabilities",)
+        self.outputs = ("value",) if task.resolved.target == "number" else ("probabilities",)
 
     def read(self, item: Any) -> Request:
         """Refuses, as the task does, a text of more than 200,000 characters."""
-        request = read_request(item, self._task.settled.text_columns)
+        request = read_request(item, self._task.resolved.text_columns)
         for text in request.texts:
             if len(text) > MAX_CHARACTERS:
                 raise AlbertError(
@@ -84,7 +84,7 @@ class TextAnswers:
         texts = [text for request in requests for text in request.texts]
         ids, lengths = self._task.tokenizer.encode_batch(texts)
         pieces = np.split(ids, np.cumsum(lengths)[:-1])
-        count = len(self._task.settled.text_columns)
+        count = len(self._task.resolved.text_columns)
         return [[Row(tuple(pieces[first : first + count]))] for first in range(0, len(pieces), count)]
 
     def unknown(self, rows: int, length: int) -> dict[str, np.ndarray]:
@@ -93,7 +93,7 @@ class TextAnswers:
     def record(self, request: Request, rows: Sequence[Row], outputs: Sequence[Mapping[str, np.ndarray]]) -> dict:
         told: dict[str, Any] = dict(zip(("text", "text_b"), request.texts, strict=False))
         told |= self._task.target.answer(outputs[0])
-        most, row = self._task.settled.max_length, rows[0]
+        most, row = self._task.resolved.max_length, rows[0]
         if row.length > most:
             told["warning"] = (
                 f"cut: {most - 1 - len(row.pieces)} of {sum(map(len, row.pieces)):,} pieces were read; train with a "
@@ -128,7 +128,7 @@ class TagAnswers:
             self._pieces.update(zip(new, encode_words(self._task.tokenizer, new), strict=True))
         found = []
         for text in words:
-            cuts = in_windows([self._pieces[word] for word in text], self._task.settled.max_length)
+            cuts = in_windows([self._pieces[word] for word in text], self._task.resolved.max_length)
             found.append([Row((row,), places) for row, places, _ in cuts])
         for word in new:
             if len(word) > _LONG_WORD:

@@ -71,7 +71,7 @@ class OpenTask(Protocol):
       best: the score that picks the best checkpoint and whether more of it is better
       scores: names of the scores of an evaluation
       baselines: numbers that a report draws beside the curves
-      settled: the task's config with what its data decided filled in (class names), as a workdir stores it
+      resolved: the task's config with what its data decided filled in (class names), as a workdir stores it
       notes: what a user should be told about the data when a run starts
     """
 
@@ -84,7 +84,7 @@ class OpenTask(Protocol):
     @property
     def tokenizer(self) -> AnyTokenizer: ...
     @property
-    def settled(self) -> Any: ...
+    def resolved(self) -> Any: ...
     @property
     def notes(self) -> Sequence[str]: ...
     @property

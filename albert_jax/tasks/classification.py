@@ -97,7 +97,7 @@ class OpenClassification:
         self.tokenizer, source = open_tokenizer(task)
         self.config = with_vocabulary(config, self.tokenizer, source)
         self.tokens_per_example = task.max_length
-        self.settled, self.target = self._settle()
+        self.resolved, self.target = self._settle()
         self.labels = list(self.target.labels)
 
     @property
@@ -125,7 +125,7 @@ class OpenClassification:
                 f"{cut:,} of {len(split.examples):,} training texts are longer than {task.max_length} pieces and cut; "
                 "raise task.max_length to read more of them"
             )
-        if self.labels and not self.settled.class_weights:
+        if self.labels and not self.resolved.class_weights:
             said += imbalance(self.labels, counts(self.labels, split.records), len(split.records))
         return said
 
@@ -204,7 +204,7 @@ class OpenClassification:
             if count:
                 known = self.labels if task.target == "class" else [""]
                 classes = [record.target if task.target == "class" else "" for record in records]
-                records = paragraphs.deal(records, classes, known, count, task.sample_seed)
+                records = paragraphs.stratified_sample(records, classes, known, count, task.sample_seed)
             shown = [dict(zip(task.text_columns, record.texts, strict=True)) for record in records]
         texts = [record.texts for record in records]
         doing = f"encoding the {split} split"

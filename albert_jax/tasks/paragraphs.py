@@ -15,7 +15,9 @@ T = TypeVar("T")
 CODE = "CODE"  # type of a code mention
 
 
-def deal(items: Sequence[T], classes: Sequence[Hashable], known: Sequence[Hashable], count: int, seed: int) -> list[T]:
+def stratified_sample(
+    items: Sequence[T], classes: Sequence[Hashable], known: Sequence[Hashable], count: int, seed: int
+) -> list[T]:
     """`count` items, equally many of each known class while there are any, drawn by the seed; 0: all there are.
 
     `classes` has the class of each item.
@@ -48,7 +50,7 @@ def by_package(
     Raises AlbertError when the split has none.
     """
     paragraphs = load_paragraphs(data, split)
-    paragraphs = deal(paragraphs, [p.package for p in paragraphs], labels, count, seed)
+    paragraphs = stratified_sample(paragraphs, [p.package for p in paragraphs], labels, count, seed)
     if not paragraphs:
         raise AlbertError(f"{data} has no {split} paragraph of the classes {', '.join(labels)}")
     known = load_names(data)
@@ -67,7 +69,7 @@ def mentions(data: str, split: str, count: int, seed: int) -> list[Sentence]:
     paragraphs = [p for p in load_paragraphs(data, split) if p.mentions]
     if not paragraphs:
         raise AlbertError(f"{data} has no {split} paragraph with a code mention; prepare more packages")
-    paragraphs = deal(paragraphs, [CODE] * len(paragraphs), [CODE], count, seed)
+    paragraphs = stratified_sample(paragraphs, [CODE] * len(paragraphs), [CODE], count, seed)
     return [Sentence(*tagged(p.text, p.mentions), p.module) for p in paragraphs]
 
 

@@ -108,7 +108,7 @@ class OpenPretrain(PretrainObjective):
         self.tokenizer = store.tokenizer()
         config = with_vocabulary(config, self.tokenizer, task.data)
         super().__init__(config, task.max_length, task.masks.slots(task.max_length), task.pairs.order != "off")
-        self.settled = self._task = task
+        self.resolved = self._task = task
         self._train = PretrainingSource(store, self.tokenizer, task.pairs, task.masks)
         self.baselines = {
             "unigram_entropy": store.unigram_entropy,
@@ -147,7 +147,7 @@ class OpenRecords(PretrainObjective):
                     f"{task.max_length}; set it to {records.max_length}, or give other files"
                 )
         super().__init__(config, task.max_length, self._train.predictions)
-        self.settled = self._task = task
+        self.resolved = self._task = task
         counts = self._train.unigram_counts()
         counts[[self.tokenizer.cls_id, self.tokenizer.sep_id]] = 0
         shares = counts / counts.sum()

@@ -77,7 +77,7 @@ class OpenTagging:
                 f"the training data has no entity: every tag of {' '.join(task.train) or task.data} is O; put the tag "
                 "into the last column"
             )
-        self.settled = dataclasses.replace(task, labels=tuple(self.labels))
+        self.resolved = dataclasses.replace(task, labels=tuple(self.labels))
 
     @property
     def baselines(self) -> dict[str, float]:
@@ -108,7 +108,7 @@ class OpenTagging:
         found: list[Sentence] = []
         for place in places(task, split):
             found += labelled_tfds.read_tagged(place, split) if place.startswith("tfds:") else read_conll(place)
-        return paragraphs.deal(found, [0] * len(found), [0], count, task.sample_seed) if count else found
+        return paragraphs.stratified_sample(found, [0] * len(found), [0], count, task.sample_seed) if count else found
 
     def _split(self, split: str) -> tuple[list[Sentence], Windows]:
         if split not in self._splits:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from albert_jax.cluster import workdirs as mirror
+from albert_jax.cluster import workdirs
 from albert_jax.commands.inspect import describe
 from albert_jax.engine.checkpoint import FOLDER
 from albert_jax.errors import AlbertError
@@ -16,7 +16,7 @@ from tests import tiny
 @pytest.fixture
 def forget(monkeypatch):
     """As another process would see it: nothing fetched yet."""
-    return lambda: monkeypatch.setattr(mirror, "_MIRRORS", {})
+    return lambda: monkeypatch.setattr(workdirs, "_MIRRORS", {})
 
 
 def test_a_run_in_a_bucket_is_stored_and_continued(corpus, tmp_path, forget, capsys):
@@ -45,16 +45,16 @@ def test_a_run_in_a_bucket_is_stored_and_continued(corpus, tmp_path, forget, cap
     assert f"{remote} is done: 8 of 8 steps" in capsys.readouterr().out
 
     forget()
-    place = mirror.local(url)
+    place = workdirs.local(url)
     assert place != remote and place.name == "run" and (place / "experiment.json").exists()
     assert evaluate(url, "validation", "latest").scores["loss"] == pytest.approx(scores["loss"], rel=1e-6)
     assert not (remote / "evaluation-validation.json").exists()
-    mirror.store(place)
+    workdirs.store(place)
     assert (remote / "evaluation-validation.json").exists()
 
 
 def test_a_bucket_that_cannot_be_read_is_one_line(forget):
     forget()
     with pytest.raises(AlbertError, match=r"gs://nobody-s-bucket/run.*pip install albert_jax\[gcs\]"):
-        mirror.local("gs://nobody-s-bucket/run")
-    assert mirror.local("runs/mine").name == "mine"
+        workdirs.local("gs://nobody-s-bucket/run")
+    assert workdirs.local("runs/mine").name == "mine"

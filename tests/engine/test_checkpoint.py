@@ -45,7 +45,7 @@ def test_what_was_saved_is_what_comes_back(workdir):
     back = found.restore(4, template(state(0)))
     jax.tree.map(np.testing.assert_array_equal, back, state(4))
     assert back.params["albert"]["kernel"].sharding.device_set == set(jax.devices())
-    assert found.about(4) == {"data": {"next_batch": 4}}
+    assert found.metadata(4) == {"data": {"next_batch": 4}}
     np.testing.assert_array_equal(found.params(5)["albert"]["kernel"], np.full((2, 3), 5.0))
 
 

@@ -13,7 +13,7 @@ from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop import convert as module
 from albert_jax.interop import converted, directory, hf, tf_bundle
-from albert_jax.interop.convert import Growth, convert
+from albert_jax.interop.convert import Resize, convert
 from albert_jax.interop.grow import add_pieces, grow
 from albert_jax.interop.load import load, open_source
 from tests.interop.hf_goldens import CASES, GOLDENS, opened
@@ -161,7 +161,7 @@ def with_vocabulary(vocabulary, tmp_path_factory):
 
 def test_a_grown_model_computes_the_same(with_vocabulary, vocabulary, tmp_path):
     (tmp_path / "pieces.txt").write_text("qwxz\n▁zzyzx\n", encoding="utf-8")
-    convert(with_vocabulary, tmp_path / "out", growth=Growth(max_positions=64, add_pieces=str(tmp_path / "pieces.txt")))
+    convert(with_vocabulary, tmp_path / "out", growth=Resize(max_positions=64, add_pieces=str(tmp_path / "pieces.txt")))
     (small, _), (large, tokenizer) = load(with_vocabulary, head="pretrain"), load(tmp_path / "out", head="pretrain")
     assert (large.config.vocab_size, large.config.max_positions) == (302, 64)
     text = "The simple form, 1,234 words"
@@ -184,11 +184,11 @@ def test_pieces_that_cannot_be_added(vocabulary):
 
 def test_a_larger_table_needs_a_larger_vocabulary(with_vocabulary, tmp_path):
     with pytest.raises(AlbertError, match="its vocabulary has 300 pieces and --vocab-size asks for 310"):
-        convert(with_vocabulary, tmp_path / "out", growth=Growth(vocab_size=310))
+        convert(with_vocabulary, tmp_path / "out", growth=Resize(vocab_size=310))
     with pytest.raises(AlbertError, match="has no vocabulary to add pieces to"):
-        convert(GOLDENS / "span", tmp_path / "out", growth=Growth(add_pieces="pieces.txt"))
+        convert(GOLDENS / "span", tmp_path / "out", growth=Resize(add_pieces="pieces.txt"))
     assert list(tmp_path.iterdir()) == []
-    convert(GOLDENS / "span", tmp_path / "out", growth=Growth(vocab_size=64))
+    convert(GOLDENS / "span", tmp_path / "out", growth=Resize(vocab_size=64))
     assert open_source(tmp_path / "out").params["albert/embeddings/word"].shape == (64, 8)
 
 

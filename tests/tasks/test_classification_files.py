@@ -258,7 +258,7 @@ def test_labels_are_those_of_the_training_data_and_long_texts_are_told(files, tm
     long = write_tsv(tmp_path / "long.tsv", [("the " * 50, "a"), ("and", "b"), *[("for", "a")] * 20])
     task = opened(files, train=(long, str(files / "train.tsv")))
     assert task.labels == ["a", "b", "c"] and len(task._train) == 182
-    assert task.settled.labels == ("a", "b", "c")
+    assert task.resolved.labels == ("a", "b", "c")
     assert "1 of 182 training texts are longer than 16 pieces and cut" in task.notes[0]
     only = opened(files, train=(long,), dev=(long,))
     assert only.notes[1].startswith("class imbalance: 'a' has 21 of 22 training examples, 'b' 1;")
@@ -302,12 +302,12 @@ def test_losses_are_the_libraries(files):
 def test_balanced_weights_are_scikit_learns(files, tmp_path):
     lines = [("the", "a")] * 12 + [("and", "b")] * 3 + [("for", "c")]
     place = (write_tsv(tmp_path / "t.tsv", lines),)
-    settled = opened(files, train=place, dev=place, balance=True).settled
+    settled = opened(files, train=place, dev=place, balance=True).resolved
     want = compute_class_weight("balanced", classes=np.array(list("abc")), y=[label for _, label in lines])
     assert list(settled.class_weights.values()) == pytest.approx(want.tolist())
-    named = opened(files, train=place, dev=place, balance=True, class_weights={"c": 9.0}).settled
+    named = opened(files, train=place, dev=place, balance=True, class_weights={"c": 9.0}).resolved
     assert named.class_weights == pytest.approx({"a": want[0], "b": want[1], "c": 9.0})
-    many = opened(files, train=place, dev=place, target="labels", balance=True).settled
+    many = opened(files, train=place, dev=place, target="labels", balance=True).resolved
     assert many.class_weights == pytest.approx({"a": 4 / 12, "b": 13 / 3, "c": 15.0})
 
 

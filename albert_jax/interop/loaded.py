@@ -13,7 +13,7 @@ Format = Literal["albert_jax", "hf", "tf1"]
 
 
 @dataclass(frozen=True)
-class Source:
+class LoadedModel:
     """Attributes:
     origin: path or hub name that it came from
     format: that it came in
