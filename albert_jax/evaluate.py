@@ -16,13 +16,11 @@ from albert_jax.engine.checkpoint import open_for_reading
 from albert_jax.engine.sharding import Layout, MeshConfig
 from albert_jax.engine.state import Params, abstract_params, lay_out, shardings
 from albert_jax.engine.step import make_eval_step
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, retold
 from albert_jax.experiment import Experiment
+from albert_jax.files import write_atomically, write_json
 from albert_jax.interop.start import check_vocabulary, inherit
-from albert_jax.tasks import Classification, Tagging
-from albert_jax.tasks.base import Evaluation, OpenTask
-from albert_jax.tasks.files import FIELDS
-from albert_jax.telemetry.records import read_baselines, write_atomically
+from albert_jax.tasks.base import Evaluation, Objective, OpenTask
 
 SPLITS = ("train", "validation", "test")
 
@@ -57,33 +55,40 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
         raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
     workdir = workdirs.local(workdir)
     experiment = inherit(experiments.read(workdir), workdir)
-    chosen = experiment.task
-    if data:
-        on_files = isinstance(chosen, (Classification, Tagging)) and chosen.train
-        place: dict[str, Any] = {FIELDS[split]: (data,)} if on_files else {"data": data}
-        chosen = dataclasses.replace(chosen, **place)
+    chosen = experiment.task.with_split(split, data) if data else experiment.task
     task = chosen.open(experiment.model, experiment.seed)
     check_vocabulary(workdir, task)
-    params, layout, step = restored(workdir, experiment, task, checkpoint)
-    size = experiment.eval_batch_size or experiment.batch_size
-    size += -size % layout.row_groups
-    evaluation, outputs = score(task, make_eval_step(task, layout), params, layout, split, size)
+    params, layout, step = restored(workdir, experiment, task, task.tokenizer.fingerprint, checkpoint)
+    rows = experiment.eval_batch_size or experiment.batch_size
+    rows += -rows % layout.row_groups
+    evaluation, outputs = score(task, make_eval_step(task, layout), params, layout, split, rows)
     predictions = list(task.predictions(split, outputs))
-    count = len(predictions) or len(outputs)
-    if jax.process_index() > 0:
-        return evaluation
-    record = {"split": split, "step": step, "examples": count, **dataclasses.asdict(evaluation)}
-    record["scores"] = {name: None if np.isnan(value) else value for name, value in evaluation.scores.items()}
-    record |= {"baselines": read_baselines(workdir), "experiment": experiment.name, "seed": experiment.seed}
-    write_atomically(workdir / f"evaluation-{split}.json", json.dumps(record, indent=2) + "\n")
-    lines = [json.dumps(line, ensure_ascii=False) for line in predictions]
-    if lines:
-        write_atomically(workdir / f"predictions-{split}.jsonl", "\n".join(lines) + "\n")
+    if jax.process_index() == 0:
+        write_evaluation(workdir, experiment, task, split, step, evaluation, predictions, len(outputs))
     return evaluation
 
 
-def restored(workdir: Path, experiment: Experiment, task: OpenTask, checkpoint: str) -> tuple[Params, Layout, int]:
+def write_evaluation(
+    workdir: Path, experiment: Experiment, task: OpenTask, split: str, step: int, evaluation: Evaluation,
+    predictions: list[dict[str, Any]], rows: int,
+) -> None:  # fmt: skip
+    """Writes evaluation-SPLIT.json and, of a task that has any, predictions-SPLIT.jsonl into the workdir."""
+    record = {"split": split, "step": step, "examples": len(predictions) or rows, **dataclasses.asdict(evaluation)}
+    # Strict JSON has no NaN: a score without a value is null.
+    record["scores"] = {name: None if np.isnan(value) else value for name, value in evaluation.scores.items()}
+    baselines = {score.name: score.baseline for score in task.scores if score.baseline is not None}
+    record |= {"baselines": baselines | task.baselines(split), "experiment": experiment.name, "seed": experiment.seed}
+    write_json(workdir / f"evaluation-{split}.json", record)
+    lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictions)
+    if lines:
+        write_atomically(workdir / f"predictions-{split}.jsonl", lines)
+
+
+def restored(
+    workdir: Path, experiment: Experiment, task: Objective, vocabulary: str, checkpoint: str
+) -> tuple[Params, Layout, int]:
     """Parameters of a checkpoint ("best", "latest" or a step) of a workdir, their layout and the checkpoint's step.
+    `vocabulary` is the fingerprint of that in use.
 
     Raises AlbertError where there is no such checkpoint, it cannot be read, or it is another model's or vocabulary's.
     """
@@ -91,21 +96,26 @@ def restored(workdir: Path, experiment: Experiment, task: OpenTask, checkpoint: 
         layout = lay_out(task, experiment.mesh)
     except AlbertError:  # trained elsewhere: a mesh that does not fit the devices here
         layout = lay_out(task, MeshConfig())
-    try:
-        checkpoints = open_for_reading(workdir, experiment.stopping.ranking(task.best, task.scores))
+    ranking = experiment.stopping.rank_by(task.best, task.scores)
+
+    def unreadable(message: str) -> str:
+        return (
+            f"{workdir}: checkpoint {checkpoint!r} cannot be read ({message[:200]}); choose another with --checkpoint, "
+            "or restore it from a copy"
+        )
+
+    with retold(unreadable, OSError, ValueError, KeyError, TypeError):  # what Orbax makes of damaged files
+        checkpoints = open_for_reading(workdir, (ranking.name, ranking.higher_is_better))
         step = _choose(checkpoints.steps, checkpoints.best_step, checkpoint)
-        params, about = checkpoints.params(step, shardings(abstract_params(task), layout)), checkpoints.metadata(step)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        said = str(error).strip().splitlines() or [repr(error)]
-        raise AlbertError(
-            f"{workdir}: checkpoint {checkpoint!r} cannot be read ({said[0][:200]}); choose another with "
-            "--checkpoint, or restore it from a copy"
-        ) from error
-    known, found = about.get("vocabulary", ""), task.tokenizer.fingerprint
-    if known and known != found:
+        params, metadata = (
+            checkpoints.params(step, shardings(abstract_params(task), layout)),
+            checkpoints.metadata(step),
+        )
+    known = metadata.get("vocabulary", "")
+    if known and known != vocabulary:
         raise AlbertError(
             f"{workdir}: checkpoint {step} was trained with the vocabulary {known[:12]} and that of now is "
-            f"{found[:12]}; put back the vocabulary that the run was started with"
+            f"{vocabulary[:12]}; put back the vocabulary that the run was started with"
         )
     return params, layout, step
 

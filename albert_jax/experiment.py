@@ -1,96 +1,101 @@
 """An experiment is a value: one immutable tree of frozen dataclasses, built by a config file, changed by command-line
 overrides, written beside the checkpoints as JSON."""
 
+import contextlib
 import dataclasses
+import hashlib
 import importlib.util
+import inspect
 import json
 import math
+import sys
 import traceback
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from operator import attrgetter
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from albert_jax import fields
 from albert_jax.cluster import workdirs
 from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.engine.stopping import StoppingConfig
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse
+from albert_jax.fields import knob
+from albert_jax.files import reading
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.optim import AdamW, Lamb
-from albert_jax.tasks import Classification, Pretrain, Tagging
+from albert_jax.tasks import Pretrain, Task
 from albert_jax.telemetry.run import TelemetryConfig
 from albert_jax.telemetry.watch import WatchConfig
 
 FILE = "experiment.json"
+CONFIG = "config.py"  # in a workdir: the file that its own kind of task or optimizer is from
 
 
 @dataclass(frozen=True)
 class Experiment:
     """All that decides a run; the same value gives the same run."""
 
-    name: str  # what logs and reports call it
-    model: AlbertConfig
-    task: Pretrain | Classification | Tagging
-    optim: Lamb | AdamW
-    steps: int  # optimizer steps in the whole run; 0 where epochs say it
-    batch_size: int  # examples in a step, over all devices, processes and micro-batches
-    epochs: float = 0.0  # times that each training example is seen, instead of steps; the run stores them as steps
-    micro_batches: int = 1  # pieces that a step is computed in, to save memory; does not change the result
+    name: str = knob(free=True)  # what logs and reports call it
+    model: AlbertConfig = knob()
+    task: Task = knob()
+    optim: Lamb | AdamW = knob()
+    steps: int = knob(at_least=0)  # optimizer steps in the whole run; 0 where epochs says it
+    batch_size: int = knob(at_least=1)  # examples in a step, over all devices, processes and micro-batches
+    epochs: float = knob(0.0, at_least=0)  # times that each training example is seen, instead of steps; stored as steps
+    micro_batches: int = knob(1, at_least=1, free=True)  # pieces of a step, to save memory; does not change the result
     seed: int = 0  # of initial values, order of examples, masks and dropout
-    init: str = ""  # workdir or checkpoint whose parameters to start from
-    model_of_init: bool = False  # take the model's shape from init; dropout, dtype and speed stay those of model
-    from_scratch: bool = False  # let a fine-tuning task start from random values
-    eval_every: int = 1000  # steps between evaluations on the validation split; 0 at the end, and after each of epochs
-    eval_batch_size: int = 0  # examples in an evaluation batch, over all devices; 0 = batch_size
-    data_workers: int = 0  # processes that make examples; 0 = a thread of this process
-    max_skipped: int = 10  # steps in a row with a gradient that is not finite before the run stops
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    stopping: StoppingConfig = field(default_factory=StoppingConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
-    watch: WatchConfig = field(default_factory=WatchConfig)
+    init: str = knob("", free=True, local=True)  # workdir or checkpoint whose parameters to start from
+    model_of_init: bool = knob(False, free=True)  # take the model's shape from init; dropout, dtype and speed stay
+    from_scratch: bool = knob(False, free=True)  # let a fine-tuning task start from random values
+    eval_every: int = knob(1000, at_least=0, free=True)  # steps between evaluations; 0 at the end, and after each epoch
+    eval_batch_size: int = knob(0, at_least=0, free=True)  # examples of an evaluation batch; 0 = batch_size
+    data_workers: int = knob(0, at_least=0, free=True, local=True)  # processes that make examples; 0 = a thread
+    max_skipped: int = knob(10, at_least=1, free=True)  # steps with a gradient that is not finite until it ends
+    mesh: MeshConfig = knob(default_factory=MeshConfig, free=True)
+    stopping: StoppingConfig = knob(default_factory=StoppingConfig, free=True)
+    checkpoint: CheckpointConfig = knob(default_factory=CheckpointConfig, free=True)
+    telemetry: TelemetryConfig = knob(default_factory=TelemetryConfig, free=True)
+    watch: WatchConfig = knob(default_factory=WatchConfig, free=True)
 
     def check(self) -> "Experiment":
-        """Itself. Raises AlbertError where two fields do not go together."""
-        if not 0 <= self.epochs < math.inf or (self.epochs and self.steps):
-            raise AlbertError(f"steps is {self.steps} and epochs {self.epochs:g}; give one of them, 0 for the other")
-        for name in (*(() if self.epochs else ("steps",)), *_POSITIVE):
-            if (value := attrgetter(name)(self)) < 1:
-                raise AlbertError(f"{name} is {value}; it must be at least 1")
-        for name in _NOT_NEGATIVE:
-            if not (value := attrgetter(name)(self)) >= 0:
-                raise AlbertError(f"{name} is {value:g}; it must not be negative")
-        if self.batch_size % self.micro_batches:
-            raise AlbertError(
-                f"batch_size {self.batch_size} does not divide into micro_batches "
-                f"{self.micro_batches}; change one of them"
-            )
-        if self.task.max_length > self.model.max_positions:
-            raise AlbertError(
-                f"the task's sequences of {self.task.max_length} pieces are longer than the position table: "
-                f"model.max_positions is {self.model.max_positions}; shorten the one or raise the other"
-            )
+        """Itself. Raises AlbertError where a field is out of its range or two fields do not go together."""
+        refuse(self._flaws_of_length())
+        fields.check(self)
+        refuse(self._flaws())
         if self.steps:
             self.optim.schedule.build(self.optim.peak_lr, self.steps)
         return self
 
+    def _flaws_of_length(self) -> Iterator[str]:
+        if not 0 <= self.epochs < math.inf or (self.epochs and self.steps):
+            yield f"steps is {self.steps} and epochs {self.epochs:g}; give one of them, 0 for the other"
+
+    def _flaws(self) -> Iterator[str]:
+        if not (self.epochs or self.steps):
+            yield f"steps is {self.steps}; it must be at least 1"
+        if self.batch_size % self.micro_batches:
+            yield (
+                f"batch_size {self.batch_size} does not divide into micro_batches {self.micro_batches}; "
+                "change one of them"
+            )
+        if self.task.max_length > self.model.max_positions:
+            yield (
+                f"the task's sequences of {self.task.max_length} pieces are longer than the position table: "
+                f"model.max_positions is {self.model.max_positions}; shorten the one or raise the other"
+            )
+
     def in_steps(self, examples: int) -> "Experiment":
-        """Itself with `epochs` of so many training examples told in steps."""
+        """Itself with `epochs` of so many training examples given in steps."""
         if not self.epochs:
             return self
         steps = math.ceil(self.epochs * examples / self.batch_size)
         epoch = math.ceil(steps / self.epochs)  # the last evaluation falls on the last step
         return dataclasses.replace(self, steps=steps, epochs=0.0, eval_every=self.eval_every or epoch).check()
-
-
-_POSITIVE = ("batch_size", "micro_batches", "max_skipped", "checkpoint.every", "checkpoint.keep", "telemetry.log_every",
-             "telemetry.profile_steps", "watch.window")  # fmt: skip
-_NOT_NEGATIVE = ("eval_every", "eval_batch_size", "data_workers", "checkpoint.keep_best", "telemetry.plain_seconds",
-                 "telemetry.profile_from", "watch.grace_steps", "watch.order_grace_steps")  # fmt: skip
 
 
 def example() -> Experiment:
@@ -100,39 +105,20 @@ def example() -> Experiment:
     )
 
 
-# Fields that may differ when a run is continued: they change where and how fast it runs, not what it computes.
-_FREE = ("telemetry", "watch", "mesh", "checkpoint", "data_workers", "micro_batches", "eval_every", "eval_batch_size",
-         "max_skipped", "init", "from_scratch", "name", "model.attention", "model.remat",
-         "model.scan", "task.data", "task.train", "task.dev", "task.test", "task.vocab", "task.eval_data",
-         "model_of_init", "stopping")  # fmt: skip
-
-
 def differences(stored: Experiment, asked: Experiment) -> list[str]:
-    """Where two experiments compute different things, as "path: stored -> asked"."""
-    before, after = dict(_leaves(to_dict(stored))), dict(_leaves(to_dict(asked)))
+    """Where two experiments compute different things, as "path: stored -> asked"; what is `free` may differ."""
+    before, after = ({path: to_dict(value) for path, value, free, _ in fields.leaves(each) if not free}
+                     for each in (stored, asked))  # fmt: skip
     return [
         f"{path}: {before.get(path)!r} -> {after.get(path)!r}"
         for path in sorted({*before, *after})
         if before.get(path) != after.get(path)
-        and not any(path == free or path.startswith(free + ".") for free in _FREE)
     ]
-
-
-# Where a process finds its files, and how it reads them: hosts may differ in it.
-_LOCAL = ("init", "data_workers", "task.data", "task.eval_data", "task.train", "task.dev", "task.test", "task.vocab")
 
 
 def shared(experiment: Experiment) -> dict[str, Any]:
     """Path -> value of every field that must be the same in all processes of a run: all but places of files."""
-    return {path: value for path, value in _leaves(to_dict(experiment)) if path not in _LOCAL}
-
-
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict) and tree:
-        for name, value in tree.items():
-            yield from _leaves(value, f"{path}.{name}" if path else name)
-    else:
-        yield path, tree
+    return {path: to_dict(value) for path, value, _, local in fields.leaves(experiment) if not local}
 
 
 # ---- files
@@ -143,43 +129,71 @@ def load_config(path: str | Path) -> Experiment:
     path = Path(path)
     if not path.is_file():
         raise AlbertError(f"no config file {path}; configs/ has some, such as configs/demo.py")
-    spec = importlib.util.spec_from_file_location(f"albert_jax_config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise AlbertError(f"{path} is no Python file; a config ends in .py, such as configs/demo.py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        made = module.experiment() if hasattr(module, "experiment") else None
-    except AlbertError:
-        raise
-    except Exception as error:  # whatever a config's code does
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == path.absolute()
-        ]
-        where = f", line {lines[-1]}" if lines else ""
-        raise AlbertError(f"{path}{where}: cannot be loaded: {type(error).__name__}: {error}") from error
+    module = _import(path)
     if not hasattr(module, "experiment"):
         raise AlbertError(f"{path} defines no function experiment() that returns an Experiment")
+    with _blamed_on(path):
+        made = module.experiment()
     if not isinstance(made, Experiment):
         raise AlbertError(f"{path}: experiment() returned a {type(made).__name__}, not an Experiment")
     return made
 
 
+def _import(path: Path) -> ModuleType:
+    """The file as a module. One path and content is one module, so that its classes are the same however often it is
+    asked for."""
+    digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:12]
+    name = f"albert_jax_config_{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise AlbertError(f"{path} is no Python file; a config ends in .py, such as configs/demo.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and type hints look their module up there
+    try:
+        with _blamed_on(path):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextlib.contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    """Within it, whatever a config's code raises becomes one line with the file and the line of it."""
+    try:
+        yield
+    except AlbertError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
+        where = f", line {lines[-1]}" if lines else ""
+        raise AlbertError(f"{path}{where}: cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def own_config(experiment: Experiment) -> Path | None:
+    """The file that defines the experiment's kind of task or optimizer, where that is not part of this package."""
+    for kind in (type(experiment.task), type(experiment.optim)):
+        if not kind.__module__.startswith("albert_jax."):
+            return Path(inspect.getfile(kind))
+    return None
+
+
 def read(workdir: str | Path) -> Experiment:
     """The experiment that a workdir holds. Raises AlbertError when it holds none, or a broken one."""
-    path = workdirs.local(workdir) / FILE
+    folder = workdirs.local(workdir)
+    path = folder / FILE
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise AlbertError(f"{workdir} is not a workdir: it has no {FILE}; give the --workdir of a train run") from error
     except (OSError, UnicodeDecodeError) as error:
         raise AlbertError(f"{path} cannot be read ({error}); restore it from a copy, or train again") from error
-    try:
-        return from_dict(Experiment, json.loads(text))
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise AlbertError(f"{path} is damaged ({error}); restore it from a copy, or train again") from error
+    with reading(path, "restore it from a copy, or train again"):
+        return from_dict(Experiment, json.loads(text), folder)
 
 
 # ---- JSON
@@ -188,33 +202,56 @@ def read(workdir: str | Path) -> Experiment:
 def to_dict(value: Any) -> Any:
     """Dataclasses as dicts with a "kind" that names the class; the rest as it is."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **fields}
+        content = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **content}
     if isinstance(value, (list, tuple)):
         return [to_dict(item) for item in value]
     return value
 
 
-def from_dict(kind: Any, value: Any) -> Any:
-    """The inverse of `to_dict` for a field of type `kind`. Fields that the file lacks take their defaults; fields
-    that the class lacks raise AlbertError."""
+def from_dict(kind: Any, value: Any, folder: Path | None = None) -> Any:
+    """The inverse of `to_dict` for a field of type `kind`; a class that this package does not have is looked for in the
+    config.py of `folder`. Fields that the file lacks take their defaults; fields that the class lacks raise
+    AlbertError."""
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
-        return from_dict(typing.get_args(kind)[0], value)
+        return from_dict(typing.get_args(kind)[0], value, folder)
     if origin in (types.UnionType, typing.Union):
         options = {getattr(option, "__name__", str(option)): option for option in typing.get_args(kind)}
         if isinstance(value, dict) and value.get("kind") in options:
-            return from_dict(options[value["kind"]], value)
+            return from_dict(options[value["kind"]], value, folder)
         return value
     if origin is tuple:
-        return tuple(from_dict(typing.get_args(kind)[0], item) for item in value)
+        return tuple(from_dict(typing.get_args(kind)[0], item, folder) for item in value)
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         if kind in (int, str, bool) and type(value) is not kind:
             raise TypeError(f"{value!r} where {kind.__name__} is needed")
         return value
+    kind = _kind(kind, value.get("kind", kind.__name__), folder)
     hints = typing.get_type_hints(kind, include_extras=True)
+    known = {field.name for field in dataclasses.fields(kind)}
     given = {name: item for name, item in value.items() if name != "kind"}
-    unknown = sorted(set(given) - set(hints))
+    unknown = sorted(set(given) - known)
     if unknown:
         raise AlbertError(f"{kind.__name__} has no field {unknown[0]!r}; the file was written by another version")
-    return kind(**{name: from_dict(hints[name], item) for name, item in given.items()})
+    return kind(**{name: from_dict(hints[name], item, folder) for name, item in given.items()})
+
+
+def _kind(base: type, name: str, folder: Path | None) -> type:
+    """The class `name` among `base` and its subclasses: this package's, then that of the workdir's config.py, then
+    whatever this process has defined."""
+    known: dict[str, type] = {each.__name__: each for each in _subclasses(base)}
+    found = known.get(name)
+    if found is not None and found.__module__.startswith("albert_jax."):
+        return found
+    if folder is not None and (folder / CONFIG).is_file():
+        found = getattr(_import(folder / CONFIG), name, found)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise AlbertError(f"there is no {base.__name__.lower()} {name!r} in this version, and no {CONFIG} that has it")
+    return found
+
+
+def _subclasses(base: Any) -> Iterator[Any]:
+    yield base
+    for each in base.__subclasses__():
+        yield from _subclasses(each)

@@ -27,6 +27,7 @@ def knob(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    advice: str = "",
     free: bool = False,
     local: bool = False,
 ) -> Any:
@@ -35,11 +36,13 @@ def knob(
     Args:
       default, default_factory: as of `dataclasses.field`
       at_least, above, at_most, below: the range of a number, or of every number of a tuple
+      advice: what to do about a number out of that range; empty for a sentence that gives the range
       free: a run that is continued may have another value: it says where and how fast, not what is computed
       local: processes of one run may have different values, such as the places of files
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    known = {name: limit for name, limit in limits.items() if limit is not None} | {"free": free, "local": local}
+    known: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    known |= {"advice": advice, "free": free, "local": local}
     return dataclasses.field(default=default, default_factory=default_factory, metadata=known)
 
 
@@ -74,6 +77,8 @@ def _out_of_range(name: str, value: float, known: typing.Mapping[str, Any]) -> I
     high, below = known.get("at_most", math.inf), known.get("below", math.inf)
     if math.isfinite(value) and low <= value and above < value <= high and value < below:
         return
+    if known.get("advice"):
+        yield f"{name} is {value:g}; {known['advice']}"
     both = max(low, above) > -math.inf and min(high, below) < math.inf
     if both:
         ends = ("(" if above > low else "[", max(low, above), min(high, below), ")" if below <= high else "]")

@@ -12,7 +12,7 @@ what is read ahead of an answer is bounded.
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,16 @@ from albert_jax import experiment as experiments
 from albert_jax.data.labelled.arrivals import Arrivals
 from albert_jax.data.labelled.framed import frame
 from albert_jax.data.labelled.requests import Request
+from albert_jax.data.text import tokenizers
 from albert_jax.engine.step import make_eval_step
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import restored
 from albert_jax.interop import converted
-from albert_jax.tasks import Classification, Tagging
-from albert_jax.tasks.answers import Answers, Row, TagAnswers, TextAnswers
-from albert_jax.tasks.base import OpenTask
-from albert_jax.tasks.tagging import OpenTagging
+from albert_jax.tasks.base import Answers, Row
 
 LEAST_LENGTH = 16  # S of the shortest rows; shorter ones would hardly be faster
 AHEAD = 16  # batches of rows or texts that may wait for an answer
-PATIENCE_S = 0.1  # seconds of waiting for input before what is there is answered in batches that are not full
+PATIENCE_S = 0.1  # seconds of waiting for input before waiting texts are answered in batches that are not full
 
 
 @dataclass
@@ -68,39 +66,98 @@ def _steps() -> list[int]:
 
 
 @dataclass
-class _Open:
-    """A text that has no answer yet."""
+class _Text:
+    """A text on its way: refused (`refusal`), or read (`request`) and waiting for the outputs of its rows."""
 
     request: Request | None = None
+    refusal: str = ""
     rows: list[Row] = field(default_factory=list)
-    outputs: list[Any] = field(default_factory=list)  # of each row, None while there is none
-    missing: int = 0
-    record: dict[str, Any] | None = None
+    outputs: list[Any] = field(default_factory=list)  # of each row, None while it is not computed
+    missing: int = 0  # rows without outputs
 
     @property
     def size(self) -> int:
+        """What it counts for among the waiting: its rows, and 1 without any."""
         return max(len(self.rows), 1)
 
 
-_Place = tuple[_Open, int]  # a row of a text
+class _Batcher:
+    """Puts rows of about one length together, and runs a batch while the next is being made.
+
+    Args:
+      lengths: row lengths S, ascending
+      capacity: rows of a batch
+      start: starts a batch of rows padded to a length; gives outputs [B, ...] that may not be computed yet
+    """
+
+    def __init__(self, lengths: Sequence[int], capacity: int, start: Callable[[list[Row], int], dict[str, jax.Array]]):
+        self._lengths, self._capacity, self._start = lengths, capacity, start
+        self._waiting: dict[int, deque[tuple[_Text, int]]] = {length: deque() for length in lengths}
+        self._running: tuple[list[tuple[_Text, int]], dict[str, jax.Array]] | None = None
+
+    def add(self, text: _Text) -> None:
+        for number, row in enumerate(text.rows):
+            self._waiting[self._length(row)].append((text, number))
+
+    def full(self) -> None:
+        """Runs every batch that is full."""
+        for length in self._lengths:
+            while len(self._waiting[length]) >= self._capacity:
+                self._launch(length)
+
+    def flush(self) -> None:
+        """Runs all that waits and collects it, the longest rows first: shorter ones fill their batches up."""
+        for length in reversed(self._lengths):
+            while self._waiting[length]:
+                self._launch(length)
+        self._collect()
+
+    def finish(self, text: _Text) -> None:
+        """Runs what `text` waits for and collects it."""
+        for length in {self._length(row) for row in text.rows}:
+            while any(each is text for each, _ in self._waiting[length]):
+                self._launch(length)
+        self._collect()
+
+    def _length(self, row: Row) -> int:
+        return next((length for length in self._lengths if row.length <= length), self._lengths[-1])
+
+    def _launch(self, length: int) -> None:
+        """Starts a batch, then collects the one before: the devices never wait for this process."""
+        taken: list[tuple[_Text, int]] = []
+        for shorter in reversed([each for each in self._lengths if each <= length]):
+            queue = self._waiting[shorter]
+            taken += [queue.popleft() for _ in range(min(len(queue), self._capacity - len(taken)))]
+        outputs = self._start([text.rows[number] for text, number in taken], length)
+        self._collect()
+        self._running = taken, outputs
+
+    def _collect(self) -> None:
+        if self._running is None:
+            return
+        taken, started = self._running
+        self._running, outputs = None, jax.device_get(started)
+        for at, (text, number) in enumerate(taken):
+            text.outputs[number] = {name: values[at] for name, values in outputs.items()}
+            text.missing -= 1
 
 
 class Predictor:
     """The model of a workdir, ready to answer.
 
     Args:
-      workdir: directory of a fine-tuning run; its data need not be there any more.
+      workdir: directory of a fine-tuning run; its data need not exist any more.
       checkpoint: "best", "latest" or a step.
       batch_size: rows of a batch; raised to a multiple of the devices that rows are divided over.
 
     Attributes:
-      answers: how the task reads texts and tells answers
+      answers: the task: how texts are read and answers given
       lengths: row lengths S, ascending
       compiled: length -> program, those that were needed so far
       tally: what was done so far
 
-    Raises AlbertError for a directory that holds no finished run or is damaged, a pretraining run, a checkpoint that is
-    not there or belongs to another vocabulary.
+    Raises AlbertError for a directory that holds no finished run or is damaged, a pretraining run, a checkpoint that
+    does not exist or belongs to another vocabulary.
     """
 
     def __init__(self, workdir: str | Path, checkpoint: str = "best", batch_size: int = 64):
@@ -108,18 +165,15 @@ class Predictor:
             raise AlbertError(f"batch_size is {batch_size}; it must be at least 1")
         workdir = Path(workdir)
         experiment = _fine_tuned(workdir)
-        # The data is not needed: the workdir's experiment holds its classes, and the vocabulary stands beside it.
-        place: dict[str, Any] = {"data": "", "train": ("not read",), "vocab": str(workdir / "vocab")}
-        chosen = dataclasses.replace(experiment.task, **place)
-        model = dataclasses.replace(experiment.model, attention="xla", remat="none")  # rows of any length, no gradient
-        self._task: OpenTask = chosen.open(model, experiment.seed)
-        self.answers: Answers = (
-            TagAnswers(self._task) if isinstance(self._task, OpenTagging) else TextAnswers(self._task)  # type: ignore
-        )
-        self._params, self._layout, _ = restored(workdir, experiment, self._task, checkpoint)
-        self._step = make_eval_step(self._task, self._layout)
+        tokenizer = tokenizers.load(workdir / "vocab")
+        # Rows come in any length and there is no gradient: neither kernels for one length nor remat.
+        model = dataclasses.replace(experiment.model, attention="xla", remat="none")
+        self.answers: Answers = experiment.task.for_inference(model, tokenizer)
+        fingerprint = tokenizer.fingerprint
+        self._params, self._layout, _ = restored(workdir, experiment, self.answers, fingerprint, checkpoint)
+        self._step = make_eval_step(self.answers, self._layout)
         self._rows = batch_size + -batch_size % self._layout.row_groups
-        longest = chosen.max_length
+        longest = experiment.task.max_length
         self.lengths = [*(n for n in _steps() if n < longest), longest]
         self.compiled: dict[int, Any] = {}
         self.tally = Tally()
@@ -142,34 +196,12 @@ class Predictor:
         """The same of the lines of a file called `name`; `waits` where they may come slowly."""
         return self._run(lines, f"{name}: line {{}}", waits)
 
-    # ---- the machinery: texts -> rows by length -> batches -> outputs -> records in order
+    # ---- texts -> rows by length -> batches -> outputs -> records in order
 
     def _run(self, items: Iterable[Any], where: str, waits: bool) -> Iterator[dict[str, Any]]:
-        waiting: dict[int, deque[_Place]] = {length: deque() for length in self.lengths}
-        texts: deque[_Open] = deque()  # in order, the oldest without an answer first
-        flying: list[tuple[list[_Place], Any]] = []  # the batch that the devices are at
-        held, patience = 0, PATIENCE_S  # rows of `texts`, and a text without rows counts for one
-        number = 0
-
-        def launch(length: int) -> None:
-            """Starts a batch, then collects the one before: the devices never wait for this process. Room that rows of
-            `length` leave is filled up with shorter ones."""
-            places: list[_Place] = []
-            for shorter in reversed([each for each in self.lengths if each <= length]):
-                row = waiting[shorter]
-                places += [row.popleft() for _ in range(min(len(row), self._rows - len(places)))]
-            started = self._start([text.rows[place] for text, place in places], length)
-            collect()
-            flying.append((places, started))
-
-        def collect() -> None:
-            for places, started in flying:
-                outputs = jax.device_get(started)
-                for at, (text, place) in enumerate(places):
-                    text.outputs[place] = {name: values[at] for name, values in outputs.items()}
-                    text.missing -= 1
-            flying.clear()
-
+        batcher = _Batcher(self.lengths, self._rows, self._start)
+        texts: deque[_Text] = deque()  # in order, the oldest without an answer first
+        patience, number = PATIENCE_S, 0
         with Arrivals(items, waits, self._rows) as source:
             taken: list[Any] | None = []
             while taken is not None:
@@ -178,54 +210,43 @@ class Predictor:
                 if texts:
                     patience -= source.waited - before
                 self.tally.waiting += source.waited - before
-                opened = self._open(taken or [], where, number)
-                number += len(opened)
-                texts += opened
-                for text in opened:
-                    held += text.size
-                    for place, row in enumerate(text.rows):
-                        waiting[self._length(row)].append((text, place))
-                for length in self.lengths:
-                    while len(waiting[length]) >= self._rows:
-                        launch(length)
+                read = self._read(taken or [], where, number)
+                number += len(read)
+                texts += read
+                for text in read:
+                    batcher.add(text)
+                batcher.full()
                 if not taken or patience <= 0:
-                    for length in reversed(self.lengths):
-                        while waiting[length]:
-                            launch(length)
-                    collect()
+                    batcher.flush()
                     patience = PATIENCE_S
+                held = sum(text.size for text in texts)
                 while texts and (not texts[0].missing or held >= AHEAD * self._rows):
                     if texts[0].missing:
-                        for length in {self._length(row) for row in texts[0].rows}:
-                            while any(text is texts[0] for text, _ in waiting[length]):
-                                launch(length)
-                        collect()
+                        batcher.finish(texts[0])
                     text = texts.popleft()
                     held -= text.size
                     yield self._record(text)
             if source.error is not None:
                 raise source.error
 
-    def _open(self, items: Sequence[Any], where: str, before: int) -> list[_Open]:
-        opened = []
+    def _read(self, items: Sequence[Any], where: str, before: int) -> list[_Text]:
+        """The items as texts with their rows; `before` of them have been read already."""
+        texts = []
         for number, item in enumerate(items, before + 1):
             try:
-                opened.append(_Open(self.answers.read(item)))
+                texts.append(_Text(self.answers.read(item)))
             except AlbertError as error:
-                opened.append(_Open(record={"error": f"{where.format(number)}: {error}"}))
-        asked = [(text, text.request) for text in opened if text.request is not None]
+                texts.append(_Text(refusal=f"{where.format(number)}: {error}"))
+        asked = [(text, text.request) for text in texts if text.request is not None]
         if asked:
             found = self.answers.rows([request for _, request in asked])
             for (text, _), rows in zip(asked, found, strict=True):
                 text.rows, text.outputs, text.missing = rows, [None] * len(rows), len(rows)
-        return opened
-
-    def _length(self, row: Row) -> int:
-        return next((length for length in self.lengths if row.length <= length), self.lengths[-1])
+        return texts
 
     def batch(self, rows: Sequence[Row], length: int) -> dict[str, np.ndarray]:
         """`rows` as a whole batch [B, `length`], filled up with rows of weight 0."""
-        framed = [frame(self._task.tokenizer, row.pieces, length) for row in rows]
+        framed = [frame(self.answers.tokenizer, row.pieces, length) for row in rows]
         batch = {name: np.zeros((self._rows, *array.shape), array.dtype) for name, array in framed[0].items()}
         for name, array in batch.items():
             array[: len(rows)] = [row[name] for row in framed]
@@ -234,8 +255,8 @@ class Predictor:
         weight[: len(rows)] = 1
         return batch | self.answers.unknown(self._rows, length) | {"example_weight": weight}
 
-    def _start(self, rows: Sequence[Row], length: int) -> dict[str, jax.Array]:
-        """Outputs [B, ...] of `rows` as a batch; they may not be there yet."""
+    def _start(self, rows: list[Row], length: int) -> dict[str, jax.Array]:
+        """Outputs [B, ...] of `rows` as a batch; they may not be computed yet."""
         batch = self.batch(rows, length)
         self.tally.tokens += int(batch["mask"][: len(rows)].sum())
         self.tally.positions += self._rows * length
@@ -247,25 +268,21 @@ class Predictor:
         _, outputs = self.compiled[length](self._params, given)
         return {name: outputs[name] for name in self.answers.outputs}
 
-    def _record(self, text: _Open) -> dict[str, Any]:
+    def _record(self, text: _Text) -> dict[str, Any]:
         self.tally.texts += 1
         if text.request is not None:
             return self.answers.record(text.request, text.rows, text.outputs)
-        assert text.record is not None
         self.tally.errors += 1
-        self.tally.first_error = self.tally.first_error or text.record["error"]
-        return text.record
+        self.tally.first_error = self.tally.first_error or text.refusal
+        return {"error": text.refusal}
 
 
 def _fine_tuned(workdir: Path) -> experiments.Experiment:
     """The experiment of a workdir whose model answers something. Raises AlbertError where it does not."""
+    how = f"albert_jax train --config configs/finetune_tagging.py (or finetune_classification.py) --init {workdir}"
     if converted.is_converted(workdir):
-        raise AlbertError(f"{workdir} is a converted model without a task; fine-tune it: {_how(workdir)}")
+        raise AlbertError(f"{workdir} is a converted model without a task; fine-tune it: {how}")
     experiment = experiments.read(workdir)
-    if not isinstance(experiment.task, (Classification, Tagging)):
-        raise AlbertError(f"{workdir} is a pretraining run, which has no labels to give; fine-tune it: {_how(workdir)}")
+    if not experiment.task.fine_tunes:
+        raise AlbertError(f"{workdir} is a pretraining run, which has no labels to give; fine-tune it: {how}")
     return experiment
-
-
-def _how(workdir: Path) -> str:
-    return f"albert_jax train --config configs/finetune_tagging.py (or finetune_classification.py) --init {workdir}"

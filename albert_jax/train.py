@@ -1,9 +1,9 @@
 """The story of a run, top to bottom: task, mesh, state, restore, iterate, log, evaluate, save."""
 
 import dataclasses
-import json
 import math
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,18 +19,19 @@ from jax.sharding import Mesh
 from albert_jax import experiment as experiments
 from albert_jax.cluster import workdirs
 from albert_jax.cluster.agreement import barrier, check_equal, check_rows, slow_hosts
+from albert_jax.engine.assemble import Assembly, assemble
 from albert_jax.engine.checkpoint import Checkpoints
 from albert_jax.engine.sharding import ROWS
-from albert_jax.engine.state import abstract_params, abstract_state, count, create, lay_out
-from albert_jax.engine.step import make_eval_step, make_train_step
+from albert_jax.engine.state import count
 from albert_jax.engine.stopping import Patience
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import score
 from albert_jax.experiment import Experiment
+from albert_jax.files import unwritable, write_json
 from albert_jax.interop.start import check_vocabulary, inherit, initialise
 from albert_jax.tasks.base import OpenTask
-from albert_jax.telemetry.records import write_atomically, write_baselines
 from albert_jax.telemetry.report import write_report
+from albert_jax.telemetry.scores import Score, write_scores
 from albert_jax.telemetry.tables import print_table
 from albert_jax.telemetry.throughput import Meter, machine_peak, train_flops_per_token
 
@@ -58,38 +59,36 @@ def train(
     task = experiment.task.open(experiment.model, experiment.seed)
     experiment = dataclasses.replace(experiment, model=task.config, task=task.resolved)
     experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
-    ranking = experiment.stopping.ranking(task.best, task.scores)
+    ranking = experiment.stopping.rank_by(task.best, task.scores)
+    ranked = (ranking.name, ranking.higher_is_better)
     seen = {"vocabulary": task.tokenizer.fingerprint, "steps": experiment.steps}
     check_equal("different data", seen, "give all the same prepared files")
-
     check_own(workdir, experiment, task)
 
-    # ---- devices and optimizer
-    layout = lay_out(task, experiment.mesh)
-    layout.check_batch(experiment.batch_size, experiment.micro_batches)
-    optimizer = experiment.optim.build(experiment.steps, abstract_params(task))
-    schedule = experiment.optim.schedule.build(experiment.optim.peak_lr, experiment.steps)
-    checkpoints = Checkpoints(workdir, experiment.checkpoint, ranking, writing=True)
+    # ---- devices, optimizer and steps
+    assembly = assemble_run(experiment, task)
+    layout = assembly.layout
     rows = layout.process_rows(experiment.batch_size)
     batches = task.train_batches(experiment.batch_size, experiment.seed, experiment.data_workers, rows)
+    checkpoints = Checkpoints(workdir, experiment.checkpoint, ranked, writing=True)
 
     # ---- where to start: 1. resume  2. (an explicit restore is --init)  3. initialise from  4. scratch
     latest = max(checkpoints.steps, default=None)
-    said: list[str] = [*task.notes]
-    patience, complete = Patience(experiment.stopping, ranking), False  # complete: starts as a whole trained model
+    messages: list[str] = [*task.notes]
+    patience, complete = Patience(experiment.stopping, ranked), False  # complete: starts as a whole trained model
     seen = {"latest checkpoint": latest, "data": batches.get_state()}
     check_equal("different files", seen, f"{workdir} must be one directory that all share, and the data the same files")
     if latest is not None:
-        state = checkpoints.restore(latest, abstract_state(task, optimizer, layout))
-        about = checkpoints.metadata(latest)
-        batches.set_state(about["data"])
-        patience = Patience(experiment.stopping, ranking, about.get("patience"))
-        said.append(f"continuing at step {latest}")
+        state = checkpoints.restore(latest, assembly.abstract_state())
+        metadata = checkpoints.metadata(latest)
+        batches.set_state(metadata["data"])
+        patience = Patience(experiment.stopping, ranked, metadata.get("patience"))
+        messages.append(f"continuing at step {latest}")
     elif experiment.init:
-        state = create(task, optimizer, experiment.seed, layout)
+        state = assembly.initial_state()
         params, fresh, unused = initialise(state.params, experiment.init, task)
         state, complete = state.replace(params=params), not fresh
-        said.append(
+        messages.append(
             f"starting from {experiment.init}; not found there and fresh: {', '.join(fresh) or 'nothing'}; "
             f"found there and not needed: {', '.join(unused) or 'nothing'}"
         )
@@ -99,26 +98,20 @@ def train(
             "or --from-scratch if that is what you want"
         )
     else:
-        state = create(task, optimizer, experiment.seed, layout)
+        state = assembly.initial_state()
     start = int(state.step)
-    claim(workdir, experiment, task)  # after all that may be refused: a corrected command finds the workdir as it was
+    # Nothing is written before here: after a refusal a corrected command finds the workdir as it was.
+    write_run_files(workdir, experiment, task)
 
     # ---- steps
-    train_step = make_train_step(
-        task, optimizer, schedule, layout, micro_batches=experiment.micro_batches, seed=experiment.seed,
-        replica_clip=experiment.optim.clip_norm if experiment.optim.clip_rule == "replica" else 0.0,
-    )  # fmt: skip
-    eval_step = make_eval_step(task, layout)
-    eval_size = experiment.eval_batch_size or experiment.batch_size
-    eval_size += -eval_size % layout.row_groups
+    eval_rows = assembly.eval_rows(experiment.eval_batch_size)
     config = task.config
     flops = train_flops_per_token(config, task.tokens_per_example, task.predictions_per_example, config.inner_groups)
     peak = machine_peak(list(layout.mesh.devices.flat))
     meter = Meter(experiment.batch_size * task.tokens_per_example, flops, peak)
     if peak is None:
-        said.append(
-            f"MFU: unknown device {layout.mesh.devices.flat[0].device_kind!r}, so its share of a peak is not told"
-        )
+        kind = layout.mesh.devices.flat[0].device_kind
+        messages.append(f"MFU: unknown device {kind!r}, so its share of a peak is not reported")
     window = Window()
     scores: dict[str, float] = {}
     done = start >= experiment.steps or patience.over
@@ -132,14 +125,14 @@ def train(
             start,
             enabled=jax.process_index() == 0,
             name=experiment.name,
-            watch=experiment.watch.build(task.baselines.get("unigram_entropy")),
+            watch=experiment.watch.build(task.baselines("validation").get("mlm_loss")),
             experiment=experiments.to_dict(experiment),
         ) as telemetry,
     ):
-        for line in [banner(experiment, layout.mesh, count(state.params)), *said]:
+        for line in [banner(experiment, layout.mesh, count(state.params)), *messages]:
             telemetry.say(line)
         if complete:  # what it can do before the first step
-            evaluation, _ = score(task, eval_step, state.params, layout, "validation", eval_size)
+            evaluation, _ = score(task, assembly.eval_step, state.params, layout, "validation", eval_rows)
             telemetry.log(0, "validation", evaluation.scores)
         if done:
             ended = f"; {patience.told}" if patience.over else ""
@@ -151,7 +144,7 @@ def train(
             if number == start and batches.examples >= experiment.batch_size:  # fewer may well repeat
                 check_rows(made, rows)
             with meter.devices():
-                state, metrics = train_step(state, batch)
+                state, metrics = assembly.train_step(state, batch)
                 window.add(metrics)  # fetches the metrics of the step before, so the devices never wait for this line
             step = number + 1
             telemetry.tick(step)
@@ -170,30 +163,22 @@ def train(
                 for sentence in slow:
                     telemetry.event(step, sentence)
                 if means["skipped"] >= experiment.max_skipped:
-                    kept = max(checkpoints.steps, default=None)
-                    intact = "nothing was saved yet" if kept is None else f"the checkpoint of step {kept} is intact"
-                    raise Diverged(
-                        f"{int(means['skipped'])} steps in a row had a gradient that is not finite, the last is "
-                        f"{step}; {intact}: lower optim.peak_lr, "
-                        "raise optim.schedule.warmup_steps, or compute in float32"
-                    )
+                    raise diverged(int(means["skipped"]), step, checkpoints.steps)
             with meter.pause():
                 if evaluating:
-                    evaluation, _ = score(task, eval_step, state.params, layout, "validation", eval_size)
+                    evaluation, _ = score(task, assembly.eval_step, state.params, layout, "validation", eval_rows)
                     scores = evaluation.scores
                     telemetry.log(step, "validation", scores)
                     for note in evaluation.notes:
-                        if note not in said:
+                        if note not in messages:
                             telemetry.event(step, note)
-                            said.append(note)
+                            messages.append(note)
                     better = patience.observe(step, scores)
+                    # A fine-tuning run is short and its best step is what it is for; in pretraining the last is.
                     saving |= patience.over or (better and experiment.task.fine_tunes)
                 if saving:
-                    about = {"data": batches.get_state(), "experiment": experiments.to_dict(experiment)}
-                    about |= {"vocabulary": task.tokenizer.fingerprint, "patience": patience.state}
-                    about["ranking"] = ranking  # for those who read checkpoints without opening the task
-                    usable = scores if evaluating and math.isfinite(scores[ranking[0]]) else None
-                    checkpoints.save(state, about, usable)
+                    usable = scores if evaluating and math.isfinite(scores[ranking.name]) else None
+                    checkpoints.save(state, describe(experiment, task, batches, patience, ranking), usable)
                     workdirs.store(workdir)
                 if evaluating and on_evaluation is not None:
                     checkpoints.wait()  # whatever it raises, what was saved is on disk
@@ -213,7 +198,7 @@ def train(
 
 
 def dry_run(experiment: Experiment, workdir: str | Path) -> None:
-    """Prints what `train` would run: a line for the run and one for each parameter, with its shape, its place on the
+    """Prints what `train` would run: a line for the run and one for each parameter, with its shape, its spec on the
     mesh and its bytes on a device. Writes nothing.
 
     Raises AlbertError as `train` does before its first step, but for what is in the workdir.
@@ -221,8 +206,7 @@ def dry_run(experiment: Experiment, workdir: str | Path) -> None:
     experiment = inherit(experiment, workdirs.local(workdir)).check()
     task = experiment.task.open(experiment.model, experiment.seed)
     experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
-    layout = lay_out(task, experiment.mesh)
-    layout.check_batch(experiment.batch_size, experiment.micro_batches)
+    layout = assemble_run(experiment, task).layout
     rows = layout.table()
     print(banner(experiment, layout.mesh, sum(math.prod(shape) for shape in layout.shapes.values())))
     print_table("Parameters", ("path", "shape", "spec", "bytes a device", "of its moments"), rows)
@@ -246,25 +230,58 @@ def check_own(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
     barrier("checked")  # nobody reads what process 0 is about to write
 
 
-def claim(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
-    """Writes experiment, baselines and vocabulary into the workdir. Raises AlbertError when it cannot be written."""
+def assemble_run(experiment: Experiment, task: OpenTask) -> Assembly:
+    """The experiment's mesh, optimizer and steps. Raises AlbertError where they do not fit."""
+    return assemble(
+        task, experiment.optim, experiment.mesh, steps=experiment.steps, batch_size=experiment.batch_size,
+        micro_batches=experiment.micro_batches, seed=experiment.seed,
+    )  # fmt: skip
+
+
+def write_run_files(workdir: Path, experiment: Experiment, task: OpenTask) -> None:
+    """Writes experiment, scores, vocabulary and, of an own kind of task, its code into the workdir.
+
+    Raises AlbertError when it cannot be written.
+    """
     if jax.process_index() == 0:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             task.tokenizer.save(workdir / "vocab")
-            write_baselines(workdir, task.baselines)
+            baselines = task.baselines("validation")
+            write_scores(workdir, [score.with_baseline(baselines.get(score.name)) for score in task.scores])
+            code = experiments.own_config(experiment)
+            if code is not None and code.resolve() != (workdir / experiments.CONFIG).resolve():
+                shutil.copyfile(code, workdir / experiments.CONFIG)
             # Last: a workdir with an experiment has all the rest.
-            text = json.dumps(experiments.to_dict(experiment), indent=2)
-            write_atomically(workdir / experiments.FILE, text + "\n")
+            write_json(workdir / experiments.FILE, experiments.to_dict(experiment))
         except OSError as error:
-            raise AlbertError(
-                f"cannot write to {workdir}: {error.strerror}; make room there or choose another --workdir"
-            ) from error
+            raise unwritable(workdir, error) from error
     workdirs.store(workdir)
-    barrier("claimed")
+    barrier("written")
     workdirs.fetch(workdir)
-    there = {f"{experiments.FILE} exists": (workdir / experiments.FILE).exists()}
-    check_equal("different workdirs", there, f"{workdir} must be one directory that all share")
+    existing = {f"{experiments.FILE} exists": (workdir / experiments.FILE).exists()}
+    check_equal("different workdirs", existing, f"{workdir} must be one directory that all share")
+
+
+def describe(
+    experiment: Experiment, task: OpenTask, batches: Any, patience: Patience, ranking: Score
+) -> dict[str, Any]:
+    """What a checkpoint holds beside its arrays, as JSON."""
+    return {
+        "data": batches.get_state(),
+        "experiment": experiments.to_dict(experiment),
+        "vocabulary": task.tokenizer.fingerprint,
+        "patience": patience.state,
+        "ranking": [ranking.name, ranking.higher_is_better],  # for those who read checkpoints without opening the task
+    }
+
+
+def diverged(skipped: int, step: int, saved: list[int]) -> Diverged:
+    intact = f"the checkpoint of step {max(saved)} is intact" if saved else "nothing was saved yet"
+    return Diverged(
+        f"{skipped} steps in a row had a gradient that is not finite, the last is {step}; {intact}: lower "
+        "optim.peak_lr, raise optim.schedule.warmup_steps, or compute in float32"
+    )
 
 
 class Window:

@@ -83,7 +83,8 @@ def search(experiment: Experiment, workdir: str | Path, space: str, trials: int 
         inherit(apply(experiment, values), root / "trial").check()
     opened = inherit(experiment, root / "trial")
     task = opened.task.open(opened.model, opened.seed)
-    ranking = experiment.stopping.ranking(task.best, task.scores)
+    ranked = experiment.stopping.rank_by(task.best, task.scores)
+    ranking = (ranked.name, ranked.higher_is_better)
     with _claimed(root, experiment, dimensions):
         study = _study(root, ranking[1])
         unstarted = 0

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from albert_jax.engine.sharding import TENSOR, Layout, MeshConfig
 from albert_jax.errors import AlbertError
 from albert_jax.model.axes import Axes
-from albert_jax.tasks.base import OpenTask
+from albert_jax.tasks.base import Objective
 
 Params = dict[str, Any]
 
@@ -38,7 +38,7 @@ class TrainState:
         return dataclasses.replace(self, **changes)
 
 
-def definition(task: OpenTask) -> nnx.GraphDef:
+def definition(task: Objective) -> nnx.GraphDef:
     """The model's structure without its parameters; touches no device."""
     model = nnx.eval_shape(lambda: task.model(nnx.Rngs(params=jax.random.key(0))))
     return nnx.split(model, nnx.Param)[0]
@@ -49,17 +49,17 @@ def bind(graph: nnx.GraphDef, params: Params) -> Any:
     return nnx.merge(graph, nnx.State(params))
 
 
-def initial_params(task: OpenTask, seed: int) -> Params:
+def initial_params(task: Objective, seed: int) -> Params:
     """Fresh parameters, a function of the seed alone: the mesh does not enter."""
     return nnx.to_pure_dict(nnx.state(task.model(nnx.Rngs(params=jax.random.key(seed))), nnx.Param))
 
 
-def abstract_params(task: OpenTask) -> Params:
+def abstract_params(task: Objective) -> Params:
     """Shapes of the parameters, without arrays."""
     return jax.eval_shape(lambda: initial_params(task, 0))
 
 
-def logical_axes(task: OpenTask) -> dict[str, Axes]:
+def logical_axes(task: Objective) -> dict[str, Axes]:
     """Path -> logical axes of every parameter, padded with None to its rank; touches no device."""
     model = nnx.eval_shape(lambda: task.model(nnx.Rngs(params=jax.random.key(0))))
     found = {}
@@ -69,7 +69,7 @@ def logical_axes(task: OpenTask) -> dict[str, Axes]:
     return found
 
 
-def lay_out(task: OpenTask, config: MeshConfig, devices: list[Any] | None = None, mesh: Mesh | None = None) -> Layout:
+def lay_out(task: Objective, config: MeshConfig, devices: list[Any] | None = None, mesh: Mesh | None = None) -> Layout:
     """Where the task's parameters live on the mesh that `config` makes of `devices` (default: all).
 
     Raises AlbertError when the mesh does not fit the devices or a parameter does not divide.
@@ -95,12 +95,12 @@ def shardings(tree: Any, layout: Layout) -> Any:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def _initial(task: OpenTask, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def _initial(task: Objective, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     params = initial_params(task, seed)
     return TrainState(jnp.int32(0), params, optimizer.init(params), jnp.int32(0))
 
 
-def abstract_state(task: OpenTask, optimizer: optax.GradientTransformation, layout: Layout) -> TrainState:
+def abstract_state(task: Objective, optimizer: optax.GradientTransformation, layout: Layout) -> TrainState:
     """The shapes, dtypes and places of a state, without arrays."""
     shapes = jax.eval_shape(lambda: _initial(task, optimizer, 0))
     return jax.tree.map(
@@ -108,7 +108,7 @@ def abstract_state(task: OpenTask, optimizer: optax.GradientTransformation, layo
     )
 
 
-def create(task: OpenTask, optimizer: optax.GradientTransformation, seed: int, layout: Layout) -> TrainState:
+def create(task: Objective, optimizer: optax.GradientTransformation, seed: int, layout: Layout) -> TrainState:
     """A state at step 0, born on its devices, no array of it ever whole on one of them unless it lives so."""
     places = jax.tree.map(lambda x: x.sharding, abstract_state(task, optimizer, layout))
     return jax.jit(lambda: _initial(task, optimizer, seed), out_shardings=places)()

@@ -21,7 +21,7 @@ from albert_jax.engine.sharding import DATA, FSDP, ROWS, SLICE, TENSOR, Layout
 from albert_jax.engine.state import Params, TrainState, bind, definition, shardings
 from albert_jax.model.axes import placing
 from albert_jax.model.config import AlbertConfig
-from albert_jax.tasks.base import Batch, OpenTask
+from albert_jax.tasks.base import Batch, Objective
 
 Metrics = dict[str, jax.Array]
 
@@ -101,7 +101,7 @@ def _specs(tree: Any, specs: dict[str, P]) -> Any:
 
 
 def make_gradients(
-    task: OpenTask, layout: Layout, *, micro_batches: int = 1, seed: int = 0, replica_clip: float = 0.0
+    task: Objective, layout: Layout, *, micro_batches: int = 1, seed: int = 0, replica_clip: float = 0.0
 ) -> Callable[[Params, jax.Array, Batch], tuple[Params, Metrics]]:
     """A function (params, step, batch) -> (gradient of the loss, losses and scores), both of the global batch.
 
@@ -160,7 +160,7 @@ def make_gradients(
 
 
 def make_train_step(
-    task: OpenTask,
+    task: Objective,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     layout: Layout,
@@ -201,7 +201,7 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0, out_shardings=(None, layout.replicated))
 
 
-def make_eval_step(task: OpenTask, layout: Layout) -> Any:
+def make_eval_step(task: Objective, layout: Layout) -> Any:
     """A jitted (params, batch) -> ({name: (sum, weight)} of the global batch, outputs for each row [B, ...]), all whole
     on every device. The outputs have the batch's `example_weight` beside them, 0 for rows that only fill it up."""
     graph = definition(task)

@@ -29,6 +29,17 @@ class StoppingConfig:
             raise AlbertError(f"stopping.score is {self.score!r}; the task's scores are {', '.join(scores)}")
         return self.score, not self.score.endswith(("loss", "rmse"))
 
+    def rank_by(self, best: str, scores: Sequence[Any]) -> Any:
+        """The score that ranks: `best` is the name of the task's choice, `scores` what its evaluations hold.
+
+        Raises AlbertError for a score that is not among them.
+        """
+        known = {score.name: score for score in scores}
+        name = self.score or best
+        if name not in known:
+            raise AlbertError(f"stopping.score is {name!r}; the task's scores are {', '.join(known)}")
+        return known[name]
+
 
 class Patience:
     """Fed with every evaluation, it knows whether the last was the best and whether it is time to stop.

@@ -14,20 +14,6 @@ from albert_jax.interop.restored import NEEDED, Head
 from albert_jax.model.config import AlbertConfig
 
 EXPERIMENT = "experiment.json"
-# Heads by the class of the task that trains them.
-_HEADS: dict[str, Head] = {
-    "Pretrain": "pretrain",
-    "Classification": "classification",
-    "Tagging": "tagging",
-    "Span": "span",
-    "Choice": "choice",
-}
-_PROBLEMS = {"labels": "multi_label_classification", "number": "regression"}  # by a Classification's target
-
-
-def head_of(task: object) -> Head | None:
-    """The head that a task's config trains."""
-    return _HEADS.get(type(task).__name__)
 
 
 def is_ours(path: Path) -> bool:
@@ -59,8 +45,8 @@ def read(path: str | Path) -> LoadedModel:
 
         experiment = experiments.read(path)
         task = experiment.task
-        problem, labels = _PROBLEMS.get(getattr(task, "target", ""), ""), tuple(getattr(task, "labels", ()))
-        about = converted.Metadata(experiment.model, head_of(task), labels, problem, str(path))
+        labels = tuple(getattr(task, "labels", ()))
+        about = converted.Metadata(experiment.model, task.head or None, labels, task.problem, str(path))
         params = best_params(path)
     check_ours(params, about.model, str(path))
     head = cast(Head | None, about.head)

@@ -14,10 +14,8 @@ from albert_jax.engine.checkpoint import flat
 from albert_jax.engine.state import Params
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
-from albert_jax.interop.directory import head_of
 from albert_jax.interop.load import open_source, peek
 from albert_jax.model.config import AlbertConfig
-from albert_jax.tasks import Classification, Tagging
 from albert_jax.tasks.base import OpenTask
 
 # What a model of another shape would not load; the rest is how it is trained and computed.
@@ -45,12 +43,8 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
         experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **shape))
     elif not begun:
         _check_unseen(experiment, stored)
-    task = experiment.task
-    if isinstance(task, (Classification, Tagging)) and task.train:
-        given = getattr(experiments.read(workdir).task, "vocab", "") if begun else ""
-        if task.vocab in ("", given):
-            task = dataclasses.replace(task, vocab=str(vocab))
-    return dataclasses.replace(experiment, task=task)
+    before = getattr(experiments.read(workdir).task, "vocab", "") if begun else ""
+    return dataclasses.replace(experiment, task=experiment.task.with_vocabulary(str(vocab), before))
 
 
 def _check_unseen(experiment: Experiment, stored: AlbertConfig) -> None:
@@ -90,8 +84,8 @@ def initialise(params: Params, init: str | Path, task: OpenTask) -> tuple[Params
     Raises AlbertError when an array of the encoder has another shape.
     """
     source = open_source(init)
-    kind, labels = head_of(task.resolved), tuple(getattr(task.resolved, "labels", ()))
-    ours = source.head == kind and source.labels in ((), labels)
+    labels = tuple(getattr(task.resolved, "labels", ()))
+    ours = source.head == (task.resolved.head or None) and source.labels in ((), labels)
     found = {name: array for name, array in source.params.items() if ours or not name.startswith("classifier/")}
     want = flat(params)
     for name, leaf in want.items():

@@ -1,5 +1,9 @@
-"""Tasks: what is trained and how it is scored. The loop in `train.py` serves them all."""
+"""Tasks: what is trained and how it is scored. The loop in `train.py` serves them all.
 
+A new kind of task is one file with a `Task` and what it opens as; see `base.py`.
+"""
+
+from albert_jax.tasks.base import Task as Task
 from albert_jax.tasks.classification import Classification as Classification
 from albert_jax.tasks.pretrain import Pretrain as Pretrain
 from albert_jax.tasks.tagging import Tagging as Tagging

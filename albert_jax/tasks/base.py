@@ -1,10 +1,17 @@
-"""What a task is. A task's config is a frozen dataclass that stands in the experiment; opened on its data, it answers
-everything that training and evaluation ask. The loop knows no task by name."""
+"""What a task is. A task's configuration is a frozen dataclass that stands in the experiment; opened on its data, it
+answers everything that training, evaluation and prediction ask. No file outside `tasks/` knows a task by name, so a new
+kind is one file: here, or beside the experiment in a user's own config (docs/own_task.md has one).
+
+Three sizes of the same thing:
+  Objective   model, losses and scores: what a compiled step needs, no data
+  OpenTask    an Objective with its data: what training and evaluation need
+  Answers     an Objective that turns texts into rows and outputs into records: what prediction needs
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +19,14 @@ import numpy as np
 import optax
 from flax import nnx
 
+from albert_jax.data.labelled.requests import Request
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
+from albert_jax.telemetry.scores import Score
 
 Batch = Mapping[str, Any]  # arrays with a leading B
-Outputs = Sequence[dict[str, np.ndarray]]  # of real examples, in order
+Outputs = Sequence[Mapping[str, np.ndarray]]  # of real examples, in order
 # A loss or score before its division: name -> (sum over the examples at hand, name of the weight to divide by).
 Sums = dict[str, tuple[jax.Array, str]]
 
@@ -33,7 +42,7 @@ class Evaluation:
       report: precision, recall, f1-score and support by class and averaged, as scikit-learn's `classification_report`
       entities: the same over whole entities by type, as seqeval's, for tasks that tag words
       degenerate: whether every prediction is the same although the truth is not; None where that means nothing
-      notes: what a user should be told about these predictions
+      notes: what a user should know about these predictions
     """
 
     scores: dict[str, float]
@@ -46,7 +55,7 @@ class Evaluation:
 
 
 class Loader(Protocol):
-    """An iterator of batches (dicts of NumPy arrays) whose position can be told and set without replay.
+    """An iterator of batches (dicts of NumPy arrays) whose position can be read and set without replay.
 
     examples: how many there are, each once an epoch
     """
@@ -59,44 +68,61 @@ class Loader(Protocol):
     def set_state(self, state: dict[str, Any]) -> None: ...
 
 
-class OpenTask(Protocol):
-    """A task with its data at hand.
+class Objective(Protocol):
+    """Model, losses and scores of a task, without its data.
 
     Attributes:
-      config: the model's configuration, its vocabulary size now known
-      tokenizer: the vocabulary that the examples were made with; a copy goes into the workdir
+      config: the model's configuration, its vocabulary size known
       tokens_per_example: S, for tokens/s
       predictions_per_example: P, masked positions that get logits; 0 for tasks without
       losses: names of the sums that add up to the loss
-      best: the score that picks the best checkpoint and whether more of it is better
-      scores: names of the scores of an evaluation
-      baselines: numbers that a report draws beside the curves
-      resolved: the task's config with what its data decided filled in (class names), as a workdir stores it
-      notes: what a user should be told about the data when a run starts
+      scores: what an evaluation gives; "loss" is always among them
+      best: name of the score that picks the best checkpoint
     """
 
     config: AlbertConfig
     tokens_per_example: int
-    predictions_per_example: int
-
-    @property
-    def baselines(self) -> dict[str, float]: ...
-    @property
-    def tokenizer(self) -> AnyTokenizer: ...
-    @property
-    def resolved(self) -> Any: ...
-    @property
-    def notes(self) -> Sequence[str]: ...
-    @property
-    def scores(self) -> tuple[str, ...]: ...
-    @property
-    def losses(self) -> tuple[str, ...]: ...
-    @property
-    def best(self) -> tuple[str, bool]: ...
+    predictions_per_example: int = 0
+    losses: Sequence[str] = ("loss",)
+    scores: Sequence[Score] = ()
+    best: str = "loss"
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         """The model with fresh parameters; an `Albert` under `albert` and heads beside it."""
         ...
+
+    def weights(self, batch: Batch) -> dict[str, jax.Array]:
+        """What the sums of this batch will be divided by, known before the forward pass."""
+        return {"examples": batch["example_weight"].sum()}
+
+    def sums(self, model: Any, batch: Batch, dropout_keys: jax.Array | None) -> tuple[Sums, dict[str, jax.Array]]:
+        """Losses and scores as (sum, weight name), and outputs for each example (leading B)."""
+        ...
+
+    def example_batch(self, rows: int) -> dict[str, np.ndarray]:
+        """A batch of `rows` drawn at random: its shapes for a compiler, its content for a stop-watch."""
+        raise AlbertError(f"{type(self).__name__} makes no batch without data; bench and plan know pretraining only")
+
+
+class OpenTask(Objective, Protocol):
+    """A task with its data at hand.
+
+    Attributes:
+      tokenizer: the vocabulary that the examples were made with; a copy goes into the workdir
+      resolved: the task's configuration with what its data decided filled in (class names), as a workdir stores it
+    """
+
+    tokenizer: AnyTokenizer
+    resolved: Any
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know about the data when a run starts."""
+        return ()
+
+    def baselines(self, split: str) -> dict[str, float]:
+        """Score -> what a model that looks at nothing reaches on a split."""
+        return {}
 
     def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:
         """Endless training batches of global size `batch_size`, a function of (seed, batch number); of each, the rows
@@ -107,21 +133,103 @@ class OpenTask(Protocol):
         """A split once, every example counted once; the last batch padded with `example_weight` 0."""
         ...
 
-    def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """What the sums of this batch will be divided by, known before the forward pass."""
-        ...
-
-    def sums(self, model: Any, batch: Batch, dropout_keys: jax.Array | None) -> tuple[Sums, dict[str, jax.Array]]:
-        """Losses and scores as (sum, weight name), and outputs for each example (leading B)."""
-        ...
-
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         """The whole split's evaluation from its divided sums and the outputs of its real rows, in order."""
-        ...
+        return Evaluation(scores)
 
     def predictions(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
         """One JSON-able record for each example of the split, in order; empty for tasks without any."""
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a batch before it is framed.
+
+    Attributes:
+      pieces: ids of one or two texts, not cut
+      positions: of a tagging task, where in the framed row the words that are tagged there begin
+    """
+
+    pieces: tuple[np.ndarray, ...]
+    positions: np.ndarray | None = None
+
+    @property
+    def length(self) -> int:
+        """Pieces with [CLS] and [SEP]."""
+        return 1 + len(self.pieces) + sum(map(len, self.pieces))
+
+
+class Answers(Objective, Protocol):
+    """A trained task that answers texts nobody has labelled.
+
+    Attributes:
+      tokenizer: the vocabulary of the run
+      outputs: names of the model's outputs that `record` reads
+    """
+
+    tokenizer: AnyTokenizer
+    outputs: Sequence[str]
+
+    def read(self, item: Any) -> Request:
+        """See `albert_jax.data.labelled.requests.read_request`. Raises AlbertError for what cannot be answered."""
         ...
+
+    def rows(self, requests: Sequence[Request]) -> list[list[Row]]:
+        """One row or more for each request, encoded together."""
+        ...
+
+    def unknown(self, rows: int, length: int) -> dict[str, np.ndarray]:
+        """What a batch [rows, length] holds beside the text, where no label is known."""
+        ...
+
+    def record(self, request: Request, rows: Sequence[Row], outputs: Outputs) -> dict[str, Any]:
+        """The answer as JSON; `outputs` are those of each row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """The configuration of a task: what stands in an experiment. A kind of task is a subclass.
+
+    Attributes:
+      head: which head of `albert_jax.load` its model has, such as "classification"; empty for a head of its own
+      fine_tunes: whether starting from random parameters would be a mistake
+      max_length: S, pieces of an example with [CLS] and [SEP]
+    """
+
+    head: ClassVar[str] = ""
+    fine_tunes: ClassVar[bool] = True
+
+    @property
+    def problem(self) -> str:
+        """Hugging Face's problem_type of a classifier; empty for one class a text and for other heads."""
+        return ""
+
+    @property
+    def max_length(self) -> int:
+        raise NotImplementedError
+
+    def open(self, config: AlbertConfig, seed: int) -> OpenTask:
+        """The task on its data. Raises AlbertError for missing or bad data."""
+        raise NotImplementedError
+
+    def objective(self, config: AlbertConfig) -> Objective:
+        """The task without its data, for benchmarks and compile-only tools. Raises AlbertError where it has none."""
+        raise AlbertError(f"a {type(self).__name__} needs its data to be built; bench and plan know pretraining only")
+
+    def for_inference(self, config: AlbertConfig, tokenizer: AnyTokenizer) -> Answers:
+        """The trained task, ready to answer; `self` is as a workdir stores it. Raises AlbertError where it cannot."""
+        raise AlbertError(f"a {type(self).__name__} run gives no answers to single texts")
+
+    def with_split(self, split: str, path: str) -> Self:
+        """Itself with other data for `split`: what `evaluate --data` gives."""
+        return dataclasses.replace(self, data=path)  # type: ignore[call-arg]
+
+    def with_vocabulary(self, path: str, before: str = "") -> Self:
+        """Itself with the vocabulary of the model that a run starts from, where it has none of its own, or that which
+        the workdir knew `before`."""
+        return self
 
 
 def with_vocabulary(config: AlbertConfig, tokenizer: AnyTokenizer, source: str) -> AlbertConfig:
@@ -138,10 +246,11 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> t
     """Weighted sums of the cross entropy (nats, float32) and of the hits, over all leading axes.
 
     logits [..., C], labels int [...], weights float [...]. A label that shares the highest logit with n - 1 others is
-    1/n of a hit. (Not argmax, which XLA's CPU compiler runs element by element.)
+    1/n of a hit.
     """
     logits = logits.astype(jnp.float32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    # Not argmax: XLA's CPU compiler runs it element by element, 42 ms of an ALBERT-base step.
     highest = logits.max(axis=-1, keepdims=True)
     ties = jnp.maximum((logits == highest).sum(axis=-1), 1)
     hits = (jnp.take_along_axis(logits, labels[..., None], axis=-1) == highest)[..., 0] / ties

@@ -1,44 +1,142 @@
-"""What tasks on a user's own files share: which field names a split's files, and where the vocabulary is from."""
+"""What tasks on labelled data share: their files, their vocabulary, their splits."""
 
-from typing import Any
+import dataclasses
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
 
+import numpy as np
+
+from albert_jax.data.examples import loader
+from albert_jax.data.labelled.framed import MIN_LENGTH
 from albert_jax.data.text.tokenizers import AnyTokenizer, load
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse
+from albert_jax.fields import check, knob
+from albert_jax.model.config import AlbertConfig
+from albert_jax.tasks.base import Loader, OpenTask, Task, with_vocabulary
 
-FIELDS = {"train": "train", "validation": "dev", "test": "test"}  # split -> field of the task
-
-
-def check_counts(task: Any) -> None:
-    """Raises AlbertError for a negative number of examples."""
-    for field in ("examples", "eval_examples"):
-        if getattr(task, field) < 0:
-            raise AlbertError(f"task.{field} is {getattr(task, field)}; give how many, or 0 for all")
+T = TypeVar("T")
+_HOW_MANY = "give how many, or 0 for all"
+_FIELDS = {"train": "train", "validation": "dev", "test": "test"}  # split -> field of the task
 
 
-def places(task: Any, split: str) -> tuple[str, ...]:
-    """The files (or tfds:NAME) of a split. Raises AlbertError where the task names none, or nothing."""
-    field = FIELDS[split]
-    found = getattr(task, field)
-    if not found:
+@dataclass(frozen=True)
+class FileTask(Task):
+    """A task on a user's labelled files, or on the labelled paragraphs of a prepared pydocs directory."""
+
+    data: str = knob("", free=True, local=True)  # directory that `prepare --corpus pydocs` wrote; empty for files
+    train: tuple[str, ...] = knob((), free=True, local=True)  # labelled files, or tfds:NAME[:SPLIT]
+    dev: tuple[str, ...] = knob((), free=True, local=True)  # the same, of the validation split
+    test: tuple[str, ...] = knob((), free=True, local=True)  # the same, of the test split
+    vocab: str = knob("", free=True, local=True)  # vocabulary for files; empty takes that of the model to start from
+    max_length: int = knob(128, at_least=MIN_LENGTH)  # S: pieces of an example with [CLS] and [SEP]
+    examples: int = knob(0, at_least=0, advice=_HOW_MANY)  # training examples, drawn; 0 = all
+    eval_examples: int = knob(0, at_least=0, advice=_HOW_MANY)  # examples of a held-out split that are scored; 0 = all
+    sample_seed: int = 0  # of both draws
+
+    def paths(self, split: str) -> tuple[str, ...]:
+        """The files (or tfds:NAME) of a split. Raises AlbertError where the task names none, or nothing."""
+        name = _FIELDS[split]
+        found: tuple[str, ...] = getattr(self, name)
         use = {"validation": "; the best checkpoint is chosen by them", "test": " to train, or --data FILE to evaluate"}
-        raise AlbertError(f"there are no {split} examples: give --task.{field} FILE{use.get(split, '')}")
-    if not all(found):
-        raise AlbertError(f"task.{field} holds an empty name; give --task.{field} FILE")
-    return found
+        if not found:
+            raise AlbertError(f"there are no {split} examples: give --task.{name} FILE{use.get(split, '')}")
+        if not all(found):
+            raise AlbertError(f"task.{name} holds an empty name; give --task.{name} FILE")
+        return found
+
+    def with_split(self, split: str, path: str) -> Self:
+        field = _FIELDS[split] if self.train else "data"
+        return dataclasses.replace(self, **{field: (path,) if self.train else path})  # type: ignore[arg-type]
+
+    def with_vocabulary(self, path: str, before: str = "") -> Self:
+        # A prepared directory has its own; and a vocabulary that a user names stays.
+        inherits = self.train and self.vocab in ("", before)
+        return dataclasses.replace(self, vocab=path) if inherits else self
+
+    def open_tokenizer(self) -> tuple[AnyTokenizer, str]:
+        """The vocabulary and where it is from. Raises AlbertError where the task names no data, two kinds of it, or no
+        vocabulary."""
+        refuse(self._flaws_of_sources())
+        source = self.vocab or f"{self.data}/vocab"
+        return load(source), source
+
+    def _flaws_of_sources(self) -> Iterator[str]:
+        if self.data and self.train:
+            yield "task.data and task.train are both given; set the one that is not meant to nothing"
+        if not (self.data or self.train):
+            yield "there are no training examples: give --task.train FILE --task.dev FILE"
+        if not (self.vocab or self.data):
+            yield (
+                "labelled files come without a vocabulary: give --init WORKDIR of a pretrained model, or "
+                "--task.vocab DIR"
+            )
 
 
-def open_tokenizer(task: Any) -> tuple[AnyTokenizer, str]:
-    """The vocabulary of a task and where it is from: `task.vocab`, or that of the prepared directory `task.data`.
+class Source(Protocol):
+    """Encoded examples, as the loader reads them."""
 
-    Raises AlbertError where the task names neither, or both a prepared directory and files.
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Split(Generic[T]):
+    """A split as it was read, and as the model reads it."""
+
+    records: list[T]
+    examples: Any
+
+
+class OpenFileTask(OpenTask, Generic[T]):
+    """A `FileTask` on its data, or without any for inference.
+
+    A kind of task says how a split is read (`read_split`) and encoded (`encode`); the rest of `OpenTask` that has to do
+    with data stands here. Files are read when they are first needed, a split once.
     """
-    if task.data and task.train:
-        raise AlbertError("task.data and task.train are both given; set the one that is not meant to nothing")
-    if not (task.data or task.train):
-        raise AlbertError("there are no training examples: give --task.train FILE --task.dev FILE")
-    source = task.vocab or (f"{task.data}/vocab" if task.data else "")
-    if not source:
-        raise AlbertError(
-            "labelled files come without a vocabulary: give --init WORKDIR of a pretrained model, or --task.vocab DIR"
-        )
-    return load(source), source
+
+    def __init__(self, task: Any, config: AlbertConfig, tokenizer: AnyTokenizer | None = None):
+        """`tokenizer` is that of a trained run, which needs no data."""
+        check(task, "task")  # again, for those who open a task without an experiment around it
+        self.task = self.resolved = task
+        opened: tuple[AnyTokenizer, str] = (tokenizer, "the run") if tokenizer else task.open_tokenizer()
+        self.tokenizer, source = opened
+        self.config = with_vocabulary(config, self.tokenizer, source)
+        self.tokens_per_example = task.max_length
+        self._splits: dict[str, Split[T]] = {}
+
+    def read_split(self, split: str) -> list[T]:
+        """The labelled records of a split, those that are to be used of it."""
+        raise NotImplementedError
+
+    def encode(self, records: list[T], doing: str) -> Source:
+        """The records as examples; `doing` is what a progress line says meanwhile."""
+        raise NotImplementedError
+
+    def split(self, split: str) -> Split[T]:
+        if split not in self._splits:
+            records = self.read_split(split)
+            self._splits[split] = Split(records, self.encode(records, f"encoding the {split} split"))
+        return self._splits[split]
+
+    def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:
+        examples = self.split("train").examples
+        self.split("validation")  # a file that cannot be read must be known now, not after a thousand steps
+        return loader.Loader(examples, batch_size, seed, worker_count=workers, rows=rows)
+
+    def eval_batches(self, split: str, batch_size: int, rows: Sequence[int] | None = None) -> Loader:
+        return loader.Loader(self.split(split).examples, batch_size, shuffle=False, epochs=1, rows=rows)
+
+
+def stratified_sample(
+    items: Sequence[T], classes: Sequence[Hashable], known: Sequence[Hashable], count: int, seed: int
+) -> list[T]:
+    """`count` items, equally many of each known class while there are any, drawn by the seed; 0: all there are.
+
+    `classes` has the class of each item.
+    """
+    order = np.random.default_rng(seed).permutation(len(items)).tolist()
+    groups = {label: [i for i in order if classes[i] == label] for label in known}
+    longest = max(map(len, groups.values()), default=0)
+    drawn = [group[turn] for turn in range(longest) for group in groups.values() if turn < len(group)]
+    return [items[i] for i in drawn[: count or None]]

@@ -1,7 +1,7 @@
 """Labelled examples of a pydocs corpus, which needs no download: paragraphs by package, and code mentions in them."""
 
-from collections.abc import Hashable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,23 +10,9 @@ from albert_jax.data.labelled.requests import word_spans
 from albert_jax.data.labelled.tables import Labelled
 from albert_jax.data.pydocs.extract import blank_names, load_names, load_paragraphs
 from albert_jax.errors import AlbertError
+from albert_jax.tasks.files import stratified_sample
 
-T = TypeVar("T")
 CODE = "CODE"  # type of a code mention
-
-
-def stratified_sample(
-    items: Sequence[T], classes: Sequence[Hashable], known: Sequence[Hashable], count: int, seed: int
-) -> list[T]:
-    """`count` items, equally many of each known class while there are any, drawn by the seed; 0: all there are.
-
-    `classes` has the class of each item.
-    """
-    order = np.random.default_rng(seed).permutation(len(items)).tolist()
-    groups = {label: [i for i in order if classes[i] == label] for label in known}
-    longest = max(map(len, groups.values()), default=0)
-    dealt = [group[turn] for turn in range(longest) for group in groups.values() if turn < len(group)]
-    return [items[i] for i in dealt[: count or None]]
 
 
 def packages(data: str, min_paragraphs: int, max_classes: int) -> tuple[str, ...]:

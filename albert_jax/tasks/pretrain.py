@@ -1,8 +1,9 @@
 """Pretraining: masked language model and sentence order, on the fly from a prepared corpus."""
 
+import dataclasses
 import glob
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,35 @@ from albert_jax.data.examples.pretraining import PretrainingSource
 from albert_jax.data.examples.tfrecords import matching_files
 from albert_jax.data.store.store import DocumentStore
 from albert_jax.data.text.tokenizers import load as load_tokenizer
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse
+from albert_jax.fields import knob
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForPretraining
-from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, cross_entropy, with_vocabulary
+from albert_jax.tasks.base import Batch, Objective, OpenTask, Sums, Task, cross_entropy, with_vocabulary
+from albert_jax.telemetry.scores import loss, share
+
+# Pieces, where only the shape of a program is asked for and the config leaves the vocabulary to data: the paper's.
+VOCABULARY = 30_000
 
 
 @dataclass(frozen=True)
-class Pretrain:
+class Pretrain(Task):
     """MLM + SOP (paper, section 3.1)."""
 
-    data: str = ""  # directory that `prepare` wrote, or TFRecord file(s) of the original's data tool: a path or a glob
-    eval_data: str = ""  # TFRecord file(s) to evaluate on, where data is TFRecord files: those have no splits
-    vocab: str = ""  # vocabulary of TFRecord files: directory, .model file or vocab.txt
-    pairs: PairConfig = field(default_factory=PairConfig)
-    masks: MaskConfig = field(default_factory=MaskConfig)
-    eval_examples: int = 2048  # examples of a held-out split that an evaluation scores, evenly spaced; 0 = all
+    data: str = knob("", free=True, local=True)  # directory that `prepare` wrote, or TFRecord file(s): a path or a glob
+    eval_data: str = knob("", free=True, local=True)  # TFRecord file(s) to evaluate on; such files have no splits
+    vocab: str = knob("", free=True, local=True)  # vocabulary of TFRecord files: directory, .model file or vocab.txt
+    pairs: PairConfig = knob(default_factory=PairConfig)
+    masks: MaskConfig = knob(default_factory=MaskConfig)
+    eval_examples: int = knob(2048, at_least=0)  # examples of a held-out split that are scored, evenly spaced; 0 = all
     eval_seed: int = 1  # masks and orders of the evaluation, the same in every run
+
+    head = "pretrain"
+    fine_tunes = False
 
     @property
     def max_length(self) -> int:
         return self.pairs.max_length
-
-    @property
-    def fine_tunes(self) -> bool:
-        """Whether starting from random parameters would be a mistake."""
-        return False
 
     def open(self, config: AlbertConfig, seed: int) -> "OpenPretrain | OpenRecords":
         """The task on its data. Raises AlbertError when the data is missing or of another vocabulary size."""
@@ -56,23 +60,28 @@ class Pretrain:
             )
         return OpenPretrain(self, config)
 
+    def objective(self, config: AlbertConfig) -> "PretrainObjective":
+        config = config if config.vocab_size else dataclasses.replace(config, vocab_size=VOCABULARY)
+        length, order = self.max_length, self.pairs.order != "off"
+        return PretrainObjective(config, length, self.masks.slots(length), order)
 
-class PretrainObjective:
-    """The part of the task that needs no data: model, losses and scores. Benchmarks and compile-only tools use it.
 
-    `order` False leaves the sentence-order loss out.
-    """
-
-    losses: tuple[str, ...]
-    best = ("loss", False)
-    notes = ()
+class PretrainObjective(Objective):
+    """The part of the task that needs no data: model, losses and scores. `order` False leaves sentence order out."""
 
     def __init__(self, config: AlbertConfig, max_length: int, predictions: int, order: bool = True):
         self.config = config
         self.tokens_per_example = max_length
         self.predictions_per_example = predictions
         self.losses = ("mlm_loss", "order_loss") if order else ("mlm_loss",)
-        self.scores = ("loss", *self.losses, "mlm_accuracy", *(("order_accuracy",) if order else ()))
+        accuracy = share("order_accuracy", "order accuracy", baseline=0.5, against="chance", headline=True)
+        self.scores = (
+            loss(headline=True),
+            loss("mlm_loss", "MLM loss", against="unigram entropy", headline=True),
+            *((loss("order_loss", "order loss"),) if order else ()),
+            share("mlm_accuracy", "MLM accuracy", against="unigram", headline=True),
+            *((accuracy,) if order else ()),
+        )
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         return AlbertForPretraining(self.config, rngs=rngs)
@@ -93,15 +102,12 @@ class PretrainObjective:
             sums |= {"order_loss": (order_loss, "ordered"), "order_accuracy": (order_hits, "ordered")}
         return sums, {}
 
-    def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
-        return Evaluation(scores)
-
-    def predictions(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
-        return iter(())
+    def example_batch(self, rows: int) -> dict[str, np.ndarray]:
+        return random_batch(self.config, rows, self.tokens_per_example, self.predictions_per_example)
 
 
-class OpenPretrain(PretrainObjective):
-    """The task on its data; see `albert_jax.tasks.base.OpenTask`."""
+class OpenPretrain(PretrainObjective, OpenTask):
+    """The task on a prepared corpus; see `albert_jax.tasks.base.OpenTask`."""
 
     def __init__(self, task: Pretrain, config: AlbertConfig):
         store = DocumentStore.open(task.data, "train")
@@ -109,11 +115,12 @@ class OpenPretrain(PretrainObjective):
         config = with_vocabulary(config, self.tokenizer, task.data)
         super().__init__(config, task.max_length, task.masks.slots(task.max_length), task.pairs.order != "off")
         self.resolved = self._task = task
+        self._store = store
         self._train = PretrainingSource(store, self.tokenizer, task.pairs, task.masks)
-        self.baselines = {
-            "unigram_entropy": store.unigram_entropy,
-            "unigram_accuracy": store.unigram_accuracy,
-        }
+
+    def baselines(self, split: str) -> dict[str, float]:
+        """What answering by the pieces' frequencies in the training split reaches."""
+        return {"mlm_loss": self._store.unigram_entropy, "mlm_accuracy": self._store.unigram_accuracy}
 
     def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:
         return Loader(self._train, batch_size, seed, worker_count=workers, rows=rows)
@@ -125,7 +132,7 @@ class OpenPretrain(PretrainObjective):
         return Loader(spaced, batch_size, self._task.eval_seed, shuffle=False, epochs=1, rows=rows)
 
 
-class OpenRecords(PretrainObjective):
+class OpenRecords(PretrainObjective, OpenTask):
     """The task on records of the original's data tool: segment pairs and masks as they were drawn when it ran.
 
     The split "train" is `task.data`, the others are `task.eval_data`.
@@ -140,21 +147,32 @@ class OpenRecords(PretrainObjective):
         self._train, self._held_out = (
             GoogleRecords(matching_files(files), self.tokenizer.vocab_size) for files in (task.data, task.eval_data)
         )
+        self.resolved = self._task = task
+        refuse(self._flaws_of_length())
+        super().__init__(config, task.max_length, self._train.predictions)
+        self._baselines = self._unigram()  # now: it reads every piece, and so meets records of another vocabulary
+
+    def _flaws_of_length(self) -> Iterator[str]:
+        task = self._task
         for files, records in ((task.data, self._train), (task.eval_data, self._held_out)):
             if records.max_length != task.max_length:
-                raise AlbertError(
+                yield (
                     f"{files}: examples of {records.max_length} pieces, but task.pairs.max_length is "
                     f"{task.max_length}; set it to {records.max_length}, or give other files"
                 )
-        super().__init__(config, task.max_length, self._train.predictions)
-        self.resolved = self._task = task
+
+    def baselines(self, split: str) -> dict[str, float]:
+        return self._baselines
+
+    def _unigram(self) -> dict[str, float]:
+        """What answering by the pieces' frequencies in the training records reaches."""
         counts = self._train.unigram_counts()
-        counts[[self.tokenizer.cls_id, self.tokenizer.sep_id]] = 0
+        counts[[self.tokenizer.cls_id, self.tokenizer.sep_id]] = 0  # in every row, and never masked
         shares = counts / counts.sum()
-        told = shares[shares > 0]
-        self.baselines = {
-            "unigram_entropy": float(-(told * np.log(told)).sum()),
-            "unigram_accuracy": float(np.delete(shares, self.tokenizer.unk_id).max()),
+        seen = shares[shares > 0]
+        return {
+            "mlm_loss": float(-(seen * np.log(seen)).sum()),
+            "mlm_accuracy": float(np.delete(shares, self.tokenizer.unk_id).max()),
         }
 
     def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:

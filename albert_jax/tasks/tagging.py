@@ -8,131 +8,139 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from sklearn.metrics import classification_report, confusion_matrix
 
-from albert_jax.data.examples.loader import Loader
-from albert_jax.data.labelled import tfds as labelled_tfds
-from albert_jax.data.labelled.conll import OUTSIDE, Sentence, read_conll
-from albert_jax.data.labelled.framed import check_length
-from albert_jax.data.labelled.windows import Windows
-from albert_jax.errors import AlbertError
+from albert_jax.data.labelled import tfds
+from albert_jax.data.labelled.conll import OUTSIDE, Sentence, read_conll, spans
+from albert_jax.data.labelled.requests import Request, read_request, word_spans
+from albert_jax.data.labelled.windows import Windows, encode_words, in_windows
+from albert_jax.data.text.tokenizers import AnyTokenizer
+from albert_jax.errors import AlbertError, refuse
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForTokenClassification
 from albert_jax.tasks import paragraphs
-from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums, cross_entropy, with_vocabulary
-from albert_jax.tasks.files import check_counts, open_tokenizer, places
+from albert_jax.tasks.base import Answers, Batch, Evaluation, Outputs, Row, Sums, cross_entropy
+from albert_jax.tasks.files import FileTask, OpenFileTask, stratified_sample
 from albert_jax.tasks.targets import all_the_same
+from albert_jax.telemetry.scores import Score, loss, share
+
+# Most words of a text have been met before, so their pieces are kept; both limits only bound the memory of that.
+_KNOWN_WORDS = 100_000  # distinct words before all are forgotten
+_LONG_WORD = 64  # characters; longer words are not kept
 
 
 @dataclass(frozen=True)
-class Tagging:
-    """Words and their tags, from files or from a prepared pydocs directory.
+class Tagging(FileTask):
+    """Words and their tags, from files of CoNLL columns (word ... tag) or from a prepared pydocs directory.
 
     Of a pydocs directory the entities are the words that an author marked as code.
     """
 
-    data: str = ""  # directory that `prepare --corpus pydocs` wrote; empty for files
-    train: tuple[str, ...] = ()  # files of CoNLL columns (word ... tag), or tfds:NAME[:SPLIT]
-    dev: tuple[str, ...] = ()  # the same, of the validation split
-    test: tuple[str, ...] = ()  # the same, of the test split
-    vocab: str = ""  # vocabulary for files; empty takes that of the model that the run starts from
     labels: tuple[str, ...] = ()  # IOB2 tags in the order of the head's outputs; empty takes those of the training data
-    max_length: int = 128  # S: pieces of an example with [CLS] and [SEP]; longer sentences are read in windows
-    examples: int = 0  # training sentences, drawn; 0 = all
-    eval_examples: int = 0  # sentences of a held-out split that are scored, drawn; 0 = all
-    sample_seed: int = 0  # of both draws
 
-    @property
-    def fine_tunes(self) -> bool:
-        """Whether starting from random parameters would be a mistake."""
-        return True
+    head = "tagging"
 
     def open(self, config: AlbertConfig, seed: int) -> "OpenTagging":
         """The task on its data. Raises AlbertError for missing or bad data."""
-        return OpenTagging(self, config, seed)
+        return OpenTagging(self, config)
+
+    def for_inference(self, config: AlbertConfig, tokenizer: AnyTokenizer) -> "OpenTagging":
+        return OpenTagging(self, config, tokenizer)
+
+    def flaws(self) -> Iterator[str]:
+        """What is wrong with labels that a user gave: O and at least one tag of IOB2 are needed, each once."""
+        start, end = "task.labels ", f": {', '.join(self.labels)}; give O, and B- and I- of each type, once"
+        if not self.labels:
+            return
+        for tag in self.labels:
+            if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or not tag[2:]):
+                yield f"{start}has {tag!r}, which is no tag{end}"
+        if OUTSIDE not in self.labels:
+            yield f"{start}has no {OUTSIDE!r}{end}"
+        if len(self.labels) < 2:
+            yield f"{start}has no entity{end}"
+        if len(set(self.labels)) < len(self.labels):
+            yield f"{start}has a tag twice{end}"
 
 
-class OpenTagging:
-    """See `albert_jax.tasks.base.OpenTask`. Files are read when they are first needed."""
+class OpenTagging(OpenFileTask[Sentence], Answers):
+    """See `albert_jax.tasks.base.OpenTask`; and what answers new texts: every word with its tag and probability, and
+    the spans that the tags make.
 
-    losses = ("loss",)
-    best = ("f1", True)
-    scores = ("loss", "accuracy", "precision", "recall", "f1", "f1_macro")
-    predictions_per_example = 0
+    Offsets are characters [start, end) of the text, which is the user's own; of words without a text it is the words
+    with a space between them. The probability of a span is the least of its words'.
+    """
 
-    def __init__(self, task: Tagging, config: AlbertConfig, seed: int):
-        check_length(task.max_length)
-        check_counts(task)
-        self._task = task
-        self._splits: dict[str, tuple[list[Sentence], Windows]] = {}
-        self.tokenizer, source = open_tokenizer(task)
-        self.config = with_vocabulary(config, self.tokenizer, source)
-        self.tokens_per_example = task.max_length
+    scores = (
+        loss(headline=True),
+        share("accuracy", against="majority class", headline=True),
+        Score("precision", format=".3f"),
+        Score("recall", format=".3f"),
+        Score("f1", "entity F1", ".3f", headline=True),
+        Score("f1_macro", "macro F1", ".3f", headline=True),
+    )
+    best = "f1"
+    outputs = ("predicted", "probability")
+
+    def __init__(self, task: Tagging, config: AlbertConfig, tokenizer: AnyTokenizer | None = None):
+        refuse(task.flaws())
+        super().__init__(task, config, tokenizer)
+        self._pieces: dict[str, np.ndarray] = {}
         self.labels = list(task.labels) or _both(sentence.tags for sentence in self._train_sentences)
-        if task.labels:
-            _check(task.labels)
-        elif len(self.labels) < 2:
+        if len(self.labels) < 2:
             raise AlbertError(
                 f"the training data has no entity: every tag of {' '.join(task.train) or task.data} is O; put the tag "
                 "into the last column"
             )
         self.resolved = dataclasses.replace(task, labels=tuple(self.labels))
 
-    @property
-    def baselines(self) -> dict[str, float]:
-        """Accuracy over words of always saying the validation split's most frequent tag."""
-        counts = Counter(tag for sentence in self._split("validation")[0] for tag in sentence.tags)
-        return {"majority_accuracy": counts.most_common(1)[0][1] / counts.total()}
-
-    @property
-    def notes(self) -> list[str]:
-        sentences, examples = self._split("train")
-        if not examples.windowed:
-            return []
-        return [
-            f"{examples.windowed:,} of {len(sentences):,} training sentences are longer than {self._task.max_length} "
-            "pieces and are read in windows that overlap"
-        ]
-
     # ---- data
 
     @cached_property
     def _train_sentences(self) -> list[Sentence]:
-        return self._read("train", self._task.examples)
+        return self._read("train", self.task.examples)
 
     def _read(self, split: str, count: int) -> list[Sentence]:
-        task = self._task
+        task = self.task
         if task.data:
             return paragraphs.mentions(task.data, split, count, task.sample_seed)
         found: list[Sentence] = []
-        for place in places(task, split):
-            found += labelled_tfds.read_tagged(place, split) if place.startswith("tfds:") else read_conll(place)
-        return paragraphs.stratified_sample(found, [0] * len(found), [0], count, task.sample_seed) if count else found
+        for path in task.paths(split):
+            found += tfds.read_tagged(path, split) if path.startswith("tfds:") else read_conll(path)
+        return stratified_sample(found, [0] * len(found), [0], count, task.sample_seed) if count else found
 
-    def _split(self, split: str) -> tuple[list[Sentence], Windows]:
-        if split not in self._splits:
-            sentences = self._train_sentences if split == "train" else self._read(split, self._task.eval_examples)
-            number = {tag: place for place, tag in enumerate(self.labels)}
-            for sentence in sentences:
-                if unknown := set(sentence.tags) - set(number):
-                    raise AlbertError(
-                        f"{sentence.where}: this sentence has the tag {min(unknown)}, which is not among those of the "
-                        f"training data ({', '.join(self.labels)}); correct it, or train on examples of it"
-                    )
-            tags = [[number[tag] for tag in sentence.tags] for sentence in sentences]
-            words = [sentence.words for sentence in sentences]
-            doing = f"encoding the {split} split"
-            self._splits[split] = sentences, Windows(self.tokenizer, words, tags, self._task.max_length, doing)
-        return self._splits[split]
+    def read_split(self, split: str) -> list[Sentence]:
+        sentences = self._train_sentences if split == "train" else self._read(split, self.task.eval_examples)
+        for sentence in sentences:
+            if unknown := set(sentence.tags) - set(self.labels):
+                raise AlbertError(
+                    f"{sentence.where}: this sentence has the tag {min(unknown)}, which is not among those of the "
+                    f"training data ({', '.join(self.labels)}); correct it, or train on examples of it"
+                )
+        return sentences
 
-    def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:
-        examples = self._split("train")[1]
-        self._split("validation")  # now, not after a thousand steps, is the time to learn that it cannot be read
-        return Loader(examples, batch_size, seed, worker_count=workers, rows=rows)
+    def encode(self, records: list[Sentence], doing: str) -> Windows:
+        number = {tag: index for index, tag in enumerate(self.labels)}
+        tags = [[number[tag] for tag in sentence.tags] for sentence in records]
+        words = [sentence.words for sentence in records]
+        return Windows(self.tokenizer, words, tags, self.task.max_length, doing)
 
-    def eval_batches(self, split: str, batch_size: int, rows: Sequence[int] | None = None) -> Loader:
-        return Loader(self._split(split)[1], batch_size, shuffle=False, epochs=1, rows=rows)
+    def baselines(self, split: str) -> dict[str, float]:
+        """Accuracy over words of always answering the split's most frequent tag."""
+        counts = Counter(tag for sentence in self.split(split).records for tag in sentence.tags)
+        return {"accuracy": counts.most_common(1)[0][1] / counts.total()}
+
+    @property
+    def notes(self) -> list[str]:
+        train = self.split("train")
+        if not train.examples.windowed:
+            return []
+        return [
+            f"{train.examples.windowed:,} of {len(train.records):,} training sentences are longer than "
+            f"{self.task.max_length} pieces and are read in windows that overlap"
+        ]
 
     # ---- model
 
@@ -146,7 +154,7 @@ class OpenTagging:
         self, model: AlbertForTokenClassification, batch: Batch, dropout_keys: jax.Array | None
     ) -> tuple[Sums, dict[str, jax.Array]]:
         logits = model(batch["input_ids"], batch["segment_ids"], batch["mask"], dropout_keys)
-        loss, hits = cross_entropy(logits, batch["tags"], batch["tag_weights"])
+        total, hits = cross_entropy(logits, batch["tags"], batch["tag_weights"])
         shares = jax.nn.softmax(logits)
         outputs = {
             "predicted": shares.argmax(axis=-1),
@@ -155,7 +163,7 @@ class OpenTagging:
             "tag_weights": batch["tag_weights"],
             "sentence": batch["sentence"],
         }
-        return {"loss": (loss, "words"), "accuracy": (hits, "words")}, outputs
+        return {"loss": (total, "words"), "accuracy": (hits, "words")}, outputs
 
     # ---- scores
 
@@ -175,9 +183,58 @@ class OpenTagging:
         return found
 
     def predictions(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
-        tagged = self._by_sentence(outputs, "predicted")
-        for sentence, tags in zip(self._split(split)[0], tagged, strict=True):
+        predicted = self._by_sentence(outputs, "predicted")
+        for sentence, tags in zip(self.split(split).records, predicted, strict=True):
             yield {"words": list(sentence.words), "tags": list(sentence.tags), "predicted": tags}
+
+    # ---- new texts
+
+    def read(self, item: Any) -> Request:
+        request = read_request(item, ("text",), tags=True)
+        return (
+            request if request.words is not None else dataclasses.replace(request, words=word_spans(request.texts[0]))
+        )
+
+    def rows(self, requests: Sequence[Request]) -> list[list[Row]]:
+        words = [[request.texts[0][start:end] for start, end in request.words or ()] for request in requests]
+        if len(self._pieces) > _KNOWN_WORDS:
+            self._pieces.clear()
+        new = list({word for text in words for word in text} - self._pieces.keys())
+        if new:
+            self._pieces.update(zip(new, encode_words(self.tokenizer, new), strict=True))
+        found = []
+        for text in words:
+            cuts = in_windows([self._pieces[word] for word in text], self.task.max_length)
+            found.append([Row((row,), positions) for row, positions, _ in cuts])
+        for word in new:
+            if len(word) > _LONG_WORD:
+                del self._pieces[word]
+        return found
+
+    def unknown(self, rows: int, length: int) -> dict[str, np.ndarray]:
+        return {
+            "tags": np.zeros((rows, length), np.int32),
+            "tag_weights": np.zeros((rows, length), np.float32),
+            "sentence": np.zeros(rows, np.int32),
+        }
+
+    def record(self, request: Request, rows: Sequence[Row], outputs: Outputs) -> dict[str, Any]:
+        text = request.texts[0]
+        tags: list[str] = []
+        shares: list[float] = []
+        for row, output in zip(rows, outputs, strict=True):
+            tags += [self.labels[number] for number in output["predicted"][row.positions].tolist()]
+            shares += output["probability"][row.positions].astype(np.float64).round(6).tolist()
+        words: list[dict[str, Any]] = [
+            {"text": text[start:end], "start": start, "end": end, "tag": tag, "probability": probability}
+            for (start, end), tag, probability in zip(request.words or (), tags, shares, strict=True)
+        ]
+        found = []
+        for kind, first, after in spans(tags):
+            start, end = words[first]["start"], words[after - 1]["end"]
+            least = min(shares[first:after])
+            found.append({"type": kind, "text": text[start:end], "start": start, "end": end, "probability": least})
+        return {"text": text, "spans": found, "words": words}
 
 
 def evaluate_tags(scores: dict[str, float], true: list[list[str]], guess: list[list[str]]) -> Evaluation:
@@ -194,7 +251,7 @@ def evaluate_tags(scores: dict[str, float], true: list[list[str]], guess: list[l
     scores = {**scores, "accuracy": float(report["accuracy"])}
     entities: dict[str, Any] = {}
     micro = macro = dict.fromkeys(("precision", "recall", "f1-score"), 0.0)
-    if tags != [OUTSIDE]:
+    if tags != [OUTSIDE]:  # seqeval divides by the number of types, of which there is none here
         entities = {
             name: {key: float(value) for key, value in row.items()}
             for name, row in entity_report(true, guess, output_dict=True, zero_division=0).items()
@@ -212,20 +269,6 @@ def evaluate_tags(scores: dict[str, float], true: list[list[str]], guess: list[l
         degenerate=degenerate,
         notes=all_the_same(len(flat_guess), flat_guess[0]) if degenerate else [],
     )
-
-
-def _check(labels: Sequence[str]) -> None:
-    """Raises AlbertError for labels that a user gave and that are not O and at least one tag of IOB2, each once."""
-    wrong = next((tag for tag in labels if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or not tag[2:])), None)
-    said = (
-        f"has {wrong!r}, which is no tag" if wrong is not None
-        else f"has no {OUTSIDE!r}" if OUTSIDE not in labels
-        else "has no entity" if len(labels) < 2
-        else "has a tag twice" if len(set(labels)) < len(labels)
-        else ""
-    )  # fmt: skip
-    if said:
-        raise AlbertError(f"task.labels {said}: {', '.join(labels)}; give O, and B- and I- of each type, once")
 
 
 def _both(tags: Any) -> list[str]:

@@ -15,7 +15,10 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 from albert_jax.data.labelled.tables import Labelled
 from albert_jax.errors import AlbertError
 from albert_jax.tasks.base import Evaluation, Outputs, Sums, cross_entropy
+from albert_jax.telemetry.scores import Score, loss, share
 
+_F1_MICRO = Score("f1_micro", "micro F1", ".3f", headline=True)
+_F1_MACRO = Score("f1_macro", "macro F1", ".3f", headline=True)
 IMBALANCE = 10.0  # times that the largest class exceeds the smallest before a run warns of it
 
 
@@ -25,8 +28,9 @@ class OneClass:
 
     labels: tuple[str, ...]
     weights: tuple[float, ...]
-    best = ("accuracy", True)
-    scores = ("loss", "accuracy", "f1_macro")
+    best = "accuracy"
+    scores = (loss(headline=True), share("accuracy", against="majority class", headline=True), _F1_MACRO)
+    answers = ("probabilities",)
 
     @property
     def outputs(self) -> int:
@@ -40,9 +44,9 @@ class OneClass:
     def sums(self, logits: jax.Array, batch: Mapping[str, Any]) -> tuple[Sums, dict[str, jax.Array]]:
         labels, weights = batch["label"], batch["example_weight"]
         _, hits = cross_entropy(logits, labels, weights)
-        loss, _ = cross_entropy(logits, labels, weights * jnp.asarray(self.weights, jnp.float32)[labels])
+        weighed, _ = cross_entropy(logits, labels, weights * jnp.asarray(self.weights, jnp.float32)[labels])
         outputs = {"probabilities": jax.nn.softmax(logits), "label": labels}
-        return {"loss": (loss, "examples"), "accuracy": (hits, "examples")}, outputs
+        return {"loss": (weighed, "examples"), "accuracy": (hits, "examples")}, outputs
 
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         true = [int(row["label"]) for row in outputs]
@@ -88,8 +92,9 @@ class ManyLabels:
 
     labels: tuple[str, ...]
     weights: tuple[float, ...]
-    best = ("f1_micro", True)
-    scores = ("loss", "accuracy", "f1_micro", "f1_macro")
+    best = "f1_micro"
+    scores = (loss(headline=True), share("accuracy", headline=True), _F1_MICRO, _F1_MACRO)
+    answers = ("probabilities",)
 
     @property
     def outputs(self) -> int:
@@ -149,8 +154,14 @@ class Number:
 
     mean: float
     deviation: float
-    best = ("pearson", True)
-    scores = ("loss", "pearson", "spearman", "rmse")
+    best = "pearson"
+    scores = (
+        loss(headline=True),
+        Score("pearson", "Pearson", ".3f", headline=True),
+        Score("spearman", "Spearman", ".3f"),
+        Score("rmse", "RMSE", higher_is_better=False),
+    )
+    answers = ("value",)
     labels: ClassVar[tuple[str, ...]] = ()
     outputs: ClassVar[int] = 1
 
@@ -161,8 +172,8 @@ class Number:
 
     def sums(self, logits: jax.Array, batch: Mapping[str, Any]) -> tuple[Sums, dict[str, jax.Array]]:
         value = logits[:, 0]
-        loss = (jnp.square(value - batch["label"]) * batch["example_weight"]).sum()
-        return {"loss": (loss, "examples")}, {"value": value, "label": batch["label"]}
+        squared = (jnp.square(value - batch["label"]) * batch["example_weight"]).sum()
+        return {"loss": (squared, "examples")}, {"value": value, "label": batch["label"]}
 
     def _real(self, value: Any) -> Any:
         return np.asarray(value, np.float64) * self.deviation + self.mean

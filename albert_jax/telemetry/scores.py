@@ -49,8 +49,11 @@ class Score:
         """The value as people read it."""
         return format(value, self.format)
 
-    def with_baseline(self, baseline: float | None, against: str) -> "Score":
-        return dataclasses.replace(self, baseline=baseline, against=against)
+    def with_baseline(self, baseline: float | None, against: str = "") -> "Score":
+        """Itself with a baseline, where one is known; `against` as before where none is given."""
+        if baseline is None:
+            return self
+        return dataclasses.replace(self, baseline=baseline, against=against or self.against)
 
 
 def loss(name: str = "loss", label: str = "", **rest: Any) -> Score:

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, classification_report, f1_score
 
 from albert_jax.commands.seeds import seeds
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
+from albert_jax.data.labelled.framed import frame
 from albert_jax.data.pydocs.extract import load_paragraphs
 from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.engine.sharding import MeshConfig
@@ -18,7 +19,6 @@ from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Schedule
 from albert_jax.tasks import Classification
-from albert_jax.tasks.classification import encode
 from albert_jax.telemetry.run import TelemetryConfig
 from albert_jax.train import train
 
@@ -58,10 +58,13 @@ def test_labelled_examples_are_equally_many_of_each_class(pydocs):
     experiment = fine_tune(pydocs)
     task = experiment.task.open(experiment.model, 0)
     assert task.labels == ["flax", "optax", "tyro"]
-    labels = [int(example["label"]) for example in task._train]
+    labels = [int(example["label"]) for example in task.split("train").examples]
     assert np.bincount(labels).tolist() == [20, 20, 20]
-    again = experiment.task.open(experiment.model, 5)._train  # the draw is the task's, not the run's seed's
-    assert all(np.array_equal(a["input_ids"], b["input_ids"]) for a, b in zip(task._train, again, strict=True))
+    again = (
+        experiment.task.open(experiment.model, 5).split("train").examples
+    )  # the draw is the task's, not the run's seed's
+    drawn = task.split("train").examples
+    assert all(np.array_equal(a["input_ids"], b["input_ids"]) for a, b in zip(drawn, again, strict=True))
 
 
 def test_names_of_the_classes_are_not_in_the_input(pydocs):
@@ -70,7 +73,9 @@ def test_names_of_the_classes_are_not_in_the_input(pydocs):
     task = experiment.task.open(experiment.model, 0)
     raw = " ".join(p.text.lower() for p in load_paragraphs(pydocs, "train"))
     assert "optax" in raw and "flax" in raw
-    shown = " ".join(task.tokenizer.decode([int(i) for i in e["input_ids"] if i > 4]) for e in task._train)
+    shown = " ".join(
+        task.tokenizer.decode([int(i) for i in e["input_ids"] if i > 4]) for e in task.split("train").examples
+    )
     for name in ("optax", "flax", "tyro", "nnx"):
         assert name not in shown
 
@@ -78,10 +83,10 @@ def test_names_of_the_classes_are_not_in_the_input(pydocs):
 def test_an_example_before_and_after(pydocs):
     tokenizer = fine_tune(pydocs).task.open(fine_tune(pydocs).model, 0).tokenizer
     pieces = tokenizer.encode("the value of the array")
-    example = encode(tokenizer, "the value of the array", len(pieces) + 4)
+    example = frame(tokenizer, [pieces], len(pieces) + 4)
     assert example["input_ids"].tolist() == [2, *pieces, 3, 0, 0]
     assert example["mask"].tolist() == [True] * (len(pieces) + 2) + [False] * 2
-    cut = encode(tokenizer, "the value of the array", 5)
+    cut = frame(tokenizer, [pieces], 5)
     assert cut["input_ids"].tolist() == [2, *pieces[:3], 3]
 
 

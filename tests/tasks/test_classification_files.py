@@ -257,15 +257,15 @@ def test_two_texts_are_framed_as_the_original_cuts_them(files):
 def test_labels_are_those_of_the_training_data_and_long_texts_are_told(files, tmp_path):
     long = write_tsv(tmp_path / "long.tsv", [("the " * 50, "a"), ("and", "b"), *[("for", "a")] * 20])
     task = opened(files, train=(long, str(files / "train.tsv")))
-    assert task.labels == ["a", "b", "c"] and len(task._train) == 182
+    assert task.labels == ["a", "b", "c"] and len(task.split("train").examples) == 182
     assert task.resolved.labels == ("a", "b", "c")
     assert "1 of 182 training texts are longer than 16 pieces and cut" in task.notes[0]
     only = opened(files, train=(long,), dev=(long,))
     assert only.notes[1].startswith("class imbalance: 'a' has 21 of 22 training examples, 'b' 1;")
     assert len(opened(files, train=(long,), dev=(long,), balance=True).notes) == 1
-    drawn = opened(files, examples=9)
-    assert np.bincount([int(row["label"]) for row in drawn._train]).tolist() == [3, 3, 3]
-    assert drawn._train.fingerprint != opened(files)._train.fingerprint == opened(files)._train.fingerprint
+    drawn, all_of_them, again = (opened(files, **few).split("train").examples for few in (dict(examples=9), {}, {}))
+    assert np.bincount([int(row["label"]) for row in drawn]).tolist() == [3, 3, 3]
+    assert drawn.fingerprint != all_of_them.fingerprint == again.fingerprint
 
 
 # ---- losses and scores

@@ -45,7 +45,7 @@ def test_train_and_evaluate_on_records(experiment, tmp_path) -> None:
     assert evaluation.scores["loss"] == pytest.approx(scores["loss"], rel=1e-6)
     assert json.loads((tmp_path / "evaluation-test.json").read_text())["examples"] == 16
     baselines = json.loads((tmp_path / "evaluation-test.json").read_text())["baselines"]
-    assert 3 < baselines["unigram_entropy"] < np.log(700) and 0 < baselines["unigram_accuracy"] < 0.2
+    assert 3 < baselines["mlm_loss"] < np.log(700) and 0 < baselines["mlm_accuracy"] < 0.2
     assert load(tmp_path / "vocab").fingerprint == load(TASK.vocab).fingerprint
 
 
@@ -110,7 +110,7 @@ def test_a_wordpiece_corpus_is_prepared_and_opened(experiment, tmp_path) -> None
     assert (batch["input_ids"][~batch["mask"]] == tokenizer.pad_id).all()
     counts = store.unigram_counts
     assert counts.argmax() == tokenizer.unk_id
-    assert task.baselines["unigram_accuracy"] == np.sort(counts)[-2] / counts.sum()
+    assert task.baselines("validation")["mlm_accuracy"] == np.sort(counts)[-2] / counts.sum()
     prepare(config)  # again: nothing to do
     cased = given_vocabulary(dataclasses.replace(config, lower=False))
     assert cased is not None and cased.fingerprint == load(GOLDENS / "tokenizer/vocab.txt", lower=False).fingerprint

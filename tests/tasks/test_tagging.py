@@ -99,8 +99,8 @@ def trained(files, tmp_path_factory):
 def test_the_share_of_the_most_frequent_tag_is_what_a_run_is_compared_with(files, trained):
     tags = [line.split()[1] for line in (files / "dev.conll").read_text().splitlines()[2:] if line]
     assert set(tags) == {"B-PER", "I-PER", "B-LOC", "O"}
-    stored = json.loads((trained / "baselines.json").read_text())
-    assert stored == {"majority_accuracy": tags.count("O") / len(tags)}
+    stored = {score["name"]: score["baseline"] for score in json.loads((trained / "scores.json").read_text())}
+    assert {name: value for name, value in stored.items() if value} == {"accuracy": tags.count("O") / len(tags)}
     assert tags.count("O") / len(tags) > 0.5
 
 
@@ -151,7 +151,7 @@ def test_a_long_sentence_is_read_in_windows_and_scored_once(files, tmp_path):
         base.task, train=(str(tmp_path / "long.conll"),), dev=(str(tmp_path / "long.conll"),)
     )
     task = experiment.open(base.model, 0)
-    rows = list(task._split("train")[1])
+    rows = list(task.split("train").examples)
     assert len(rows) > 50 and sum(row["tag_weights"].sum() for row in rows) == 400
     outputs = [row | {"predicted": row["tags"]} for row in rows]
     evaluation = task.evaluation({}, outputs)
@@ -176,11 +176,11 @@ def test_pydocs_paragraphs_with_mentions_are_a_task(files, tmp_path):
     write_paragraphs(tmp_path, paragraphs, 0.2, 0.2)
     Tokenizer.load(files / "vocab").save(tmp_path / "vocab")
     task = Tagging(data=str(tmp_path), max_length=16, examples=10).open(tiny(files).model, 0)
-    sentences = task._split("train")[0]
+    sentences = task.split("train").records
     assert task.labels == ["O", "B-CODE", "I-CODE"] and len(sentences) == 10
     assert {sentence.tags for sentence in sentences} == {("O", "B-CODE", "O", "O")}
     again = Tagging(data=str(tmp_path), max_length=16, examples=10).open(tiny(files).model, 9)
-    assert again._split("train")[0] == sentences
+    assert again.split("train").records == sentences
 
 
 # ---- scores
@@ -250,7 +250,8 @@ def test_a_rule_is_learned(trained):
     stored = experiments.read(trained)
     assert stored.task.labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     assert (
-        stored.epochs == 0 and stored.steps == 8 * len(stored.task.open(stored.model, 0)._split("train")[1]) // 32 + 1
+        stored.epochs == 0
+        and stored.steps == 8 * len(stored.task.open(stored.model, 0).split("train").examples) // 32 + 1
     )
     page = (trained / "report" / "index.html").read_text()
     assert "entity F1" in page
@@ -267,7 +268,7 @@ def test_every_word_counts_once_on_1_3_and_8_devices(files, trained):
         params = checkpoints.params(checkpoints.best_step, shardings(abstract_params(task), layout))
         evaluation, outputs = score(task, make_eval_step(task, layout), params, layout, "test", 24)
         found[devices] = evaluation
-        assert len(outputs) == len(task._split("test")[1]) and len(outputs) % 24
+        assert len(outputs) == len(task.split("test").examples) and len(outputs) % 24
         lines = list(task.predictions("test", outputs))
         sentences = read_conll(str(files / "test.conll"))
         assert [(tuple(line["words"]), tuple(line["tags"])) for line in lines] == [(s.words, s.tags) for s in sentences]
@@ -381,9 +382,9 @@ def test_conll2003_of_tfds(files, tmp_path, monkeypatch):
     task = dataclasses.replace(conll2003, vocab=str(files / "vocab")).open(tiny(files).model, 0)
     assert task.labels == list(conll2003.labels) and len(task.labels) == 9
     for split, name in (("train", "train"), ("validation", "valid"), ("test", "test")):
-        found = {s.words: s.tags for s in task._split(split)[0]}
+        found = {s.words: s.tags for s in task.split(split).records}
         assert found == {("Anna", "Key", "."): ("B-PER", "I-PER", "O"), (name,): ("B-MISC",)}
     with pytest.raises(AlbertError, match=r"has no split 'nope' \(it has: .*dev.*\); name one as tfds:conll2003:SPLIT"):
         dataclasses.replace(conll2003, train=("tfds:conll2003:nope",), vocab=str(files / "vocab")).open(
             tiny(files).model, 0
-        )._split("train")
+        ).split("train")
