@@ -42,6 +42,7 @@ CHANGES = {  # config -> words that make it small
     "finetune_tagging": "--task.max-length 32",
     "finetune_conll2003": "--task.max-length 32",
     "finetune_classification": "--task.max-length 32",
+    "own_task": "--task.max-length 32",
 }
 
 
@@ -160,7 +161,8 @@ def demo(tmp_path_factory, compiled):
 
 def workplace(directory: Path, demo: Path, made: set[str]) -> None:
     """Files of the names that the pages use; of runs, those that the page does not make itself."""
-    (directory / "configs").symlink_to(ROOT / "configs")
+    for name in ("configs", "docs"):
+        (directory / name).symlink_to(ROOT / name)
     (directory / "PRETRAINED").symlink_to(demo / "pretrain")
     (directory / "text").mkdir()
     write_corpus(directory / "text" / "a.txt", 40)
@@ -230,7 +232,7 @@ def test_links_paths_and_flags_of_a_page_exist(page):
 
 @cache
 def all_flags() -> frozenset[str]:
-    configs = ("configs/demo.py", "configs/finetune_tagging.py", "configs/finetune_classification.py")
+    configs = ("docs/own_task.py", "configs/demo.py", "configs/finetune_tagging.py", "configs/finetune_classification.py")
     found = {flag for config in configs for flag in known_flags("train", config)}
     for name in VERBS:
         found |= known_flags(name, "")
