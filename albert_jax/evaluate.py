@@ -36,6 +36,7 @@ def score(
         for name, (total, weight) in sums.items():
             before = totals.get(name, (0.0, 0.0))
             totals[name] = (before[0] + float(total), before[1] + float(weight))
+        # Padding rows repeat the last example; in the outputs they would count it twice.
         real = np.flatnonzero(rows.pop("example_weight"))
         outputs += [{name: values[i] for name, values in rows.items()} for i in real]
     scores = {name: total / weight if weight else float("nan") for name, (total, weight) in totals.items()}
@@ -54,10 +55,12 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
     if split not in SPLITS:
         raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
     workdir = workdirs.local(workdir)
+    # The vocabulary stands in the workdir, whatever has become of the model that it came from.
     experiment = inherit(experiments.read(workdir), workdir)
     chosen = experiment.task.with_split(split, data) if data else experiment.task
     task = chosen.open(experiment.model, experiment.seed)
     check_vocabulary(workdir, task)
+    # The checkpoint decides the vocabulary, not the data at hand: pieces of another one would score as noise.
     params, layout, step = restored(workdir, experiment, task, task.tokenizer.fingerprint, checkpoint)
     rows = experiment.eval_batch_size or experiment.batch_size
     rows += -rows % layout.row_groups

@@ -68,6 +68,8 @@ class Experiment:
         fields.check(self)
         refuse(self._flaws())
         if self.steps:
+            # Built once for its checks: a warm-up longer than the run is known here, not after the data has been
+            # read.
             self.optim.schedule.build(self.optim.peak_lr, self.steps)
         return self
 
@@ -94,6 +96,7 @@ class Experiment:
         if not self.epochs:
             return self
         steps = math.ceil(self.epochs * examples / self.batch_size)
+        # Rounded up, or the last epoch would be evaluated one step before the end and then again at it.
         epoch = math.ceil(steps / self.epochs)  # the last evaluation falls on the last step
         return dataclasses.replace(self, steps=steps, epochs=0.0, eval_every=self.eval_every or epoch).check()
 
@@ -142,6 +145,8 @@ def load_config(path: str | Path) -> Experiment:
 def _import(path: Path) -> ModuleType:
     """The file as a module. One path and content is one module, so that its classes are the same however often it is
     asked for."""
+    # Two configs may have one file name, as config.py in every workdir has; and one that was edited is another
+    # module.
     digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:12]
     name = f"albert_jax_config_{path.stem}_{digest}"
     if name in sys.modules:
@@ -176,6 +181,7 @@ def _blamed_on(path: Path) -> Iterator[None]:
 
 def own_config(experiment: Experiment) -> Path | None:
     """The file that defines the experiment's kind of task or optimizer, where that is not part of this package."""
+    # Everything else in an experiment is this package's own dataclasses, which a workdir can always be read with.
     for kind in (type(experiment.task), type(experiment.optim)):
         if not kind.__module__.startswith("albert_jax."):
             return Path(inspect.getfile(kind))
@@ -224,6 +230,8 @@ def from_dict(kind: Any, value: Any, folder: Path | None = None) -> Any:
     if origin is tuple:
         return tuple(from_dict(typing.get_args(kind)[0], item, folder) for item in value)
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        # bool is an int in Python and int is accepted for float in JSON, so only exact types are compared, and float
+        # is not.
         if kind in (int, str, bool) and type(value) is not kind:
             raise TypeError(f"{value!r} where {kind.__name__} is needed")
         return value
@@ -245,6 +253,7 @@ def _kind(base: type, name: str, folder: Path | None) -> type:
     if found is not None and found.__module__.startswith("albert_jax."):
         return found
     if folder is not None and (folder / CONFIG).is_file():
+        # Only now: reading a workdir must not run code that it does not need.
         found = getattr(_import(folder / CONFIG), name, found)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise AlbertError(f"there is no {base.__name__.lower()} {name!r} in this version, and no {CONFIG} that has it")

@@ -67,7 +67,9 @@ def _flaws(value: Any, path: str) -> Iterator[str]:
             yield f"{name} is {item!r}; choose one of {', '.join(map(repr, choices))}"
         if dataclasses.is_dataclass(item):
             yield from _flaws(item, name)
+        # A tuple of numbers has one range for all of them.
         for number in item if isinstance(item, tuple) else (item,):
+            # True is an int for isinstance, and has no range.
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 yield from _out_of_range(name, number, field.metadata)
 
@@ -75,6 +77,7 @@ def _flaws(value: Any, path: str) -> Iterator[str]:
 def _out_of_range(name: str, value: float, known: typing.Mapping[str, Any]) -> Iterator[str]:
     low, above = known.get("at_least", -math.inf), known.get("above", -math.inf)
     high, below = known.get("at_most", math.inf), known.get("below", math.inf)
+    # Written as what must hold, not as what must not: NaN fails every comparison and so every range.
     if math.isfinite(value) and low <= value and above < value <= high and value < below:
         return
     if known.get("advice"):
@@ -99,6 +102,7 @@ def leaves(
 ) -> Iterator[tuple[str, Any, bool, bool]]:
     """(path, value, free, local) of every field of a tree of configurations. A field of a free (local) configuration is
     free (local) too, and so is "kind", the name of a configuration's class."""
+    # The class counts as a field: AdamW in the place of Lamb is another experiment even where all their fields agree.
     yield f"{path}.kind" if path else "kind", type(value).__name__, free, local
     for field in dataclasses.fields(value):
         item, name = getattr(value, field.name), f"{path}.{field.name}" if path else field.name

@@ -50,6 +50,7 @@ def write_atomically(path: Path, content: str | bytes, advice: str = "free space
             os.fsync(file.fileno())  # or the new name could come to disk before the content
         os.replace(beside, path)
     except OSError as error:
+        # On a full disk the leftover would take the space that is missing.
         beside.unlink(missing_ok=True)
         raise unwritable(path, error, advice) from error
 

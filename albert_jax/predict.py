@@ -31,6 +31,7 @@ from albert_jax.evaluate import restored
 from albert_jax.interop import converted
 from albert_jax.tasks.base import Answers, Row
 
+# Programs are compiled for a few row lengths; these bound padding on one side, compile time and memory on the other.
 LEAST_LENGTH = 16  # S of the shortest rows; shorter ones would hardly be faster
 AHEAD = 16  # batches of rows or texts that may wait for an answer
 PATIENCE_S = 0.1  # seconds of waiting for input before waiting texts are answered in batches that are not full
@@ -127,6 +128,8 @@ class _Batcher:
         taken: list[tuple[_Text, int]] = []
         for shorter in reversed([each for each in self._lengths if each <= length]):
             queue = self._waiting[shorter]
+            # Room that rows of `length` leave is filled with shorter ones: they pad a little more, but a batch is
+            # saved.
             taken += [queue.popleft() for _ in range(min(len(queue), self._capacity - len(taken)))]
         outputs = self._start([text.rows[number] for text, number in taken], length)
         self._collect()
@@ -208,6 +211,8 @@ class Predictor:
                 before = source.waited
                 taken = source.take(self._rows, patience if texts else None)
                 if texts:
+                    # Patience is for the oldest text: what has been waited for one part of a batch is not waited
+                    # again for the next.
                     patience -= source.waited - before
                 self.tally.waiting += source.waited - before
                 read = self._read(taken or [], where, number)
@@ -219,6 +224,7 @@ class Predictor:
                 if not taken or patience <= 0:
                     batcher.flush()
                     patience = PATIENCE_S
+                # An endless stream of long rows would otherwise pile up behind one short row that fills no batch.
                 held = sum(text.size for text in texts)
                 while texts and (not texts[0].missing or held >= AHEAD * self._rows):
                     if texts[0].missing:
@@ -261,6 +267,7 @@ class Predictor:
         self.tally.tokens += int(batch["mask"][: len(rows)].sum())
         self.tally.positions += self._rows * length
         given = self._layout.to_devices(batch)
+        # Compiled by hand rather than by jit, so that the time of it can be told apart from that of answering.
         if length not in self.compiled:
             start = time.perf_counter()
             self.compiled[length] = self._step.lower(self._params, given).compile()

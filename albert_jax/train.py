@@ -53,22 +53,26 @@ def train(
     """
     workdir = workdirs.local(workdir)
     experiment = inherit(experiment, workdir).check()
+    # Processes that differ would not fail: they would hang in the first collective that only one of them enters.
     check_equal("different experiments", experiments.shared(experiment), "start all with the same command and code")
 
     # ---- the task on its data, and the experiment as it will be stored
     task = experiment.task.open(experiment.model, experiment.seed)
+    # Stored as resolved: the workdir must stay readable when data and source model are gone.
     experiment = dataclasses.replace(experiment, model=task.config, task=task.resolved)
     experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
     ranking = experiment.stopping.rank_by(task.best, task.scores)
     ranked = (ranking.name, ranking.higher_is_better)
     seen = {"vocabulary": task.tokenizer.fingerprint, "steps": experiment.steps}
     check_equal("different data", seen, "give all the same prepared files")
+    # Before anything is allocated: a wrong --workdir should cost seconds.
     check_own(workdir, experiment, task)
 
     # ---- devices, optimizer and steps
     assembly = assemble_run(experiment, task)
     layout = assembly.layout
     rows = layout.process_rows(experiment.batch_size)
+    # A second loader, since only now is it known which rows of a batch this process holds.
     batches = task.train_batches(experiment.batch_size, experiment.seed, experiment.data_workers, rows)
     checkpoints = Checkpoints(workdir, experiment.checkpoint, ranked, writing=True)
 
@@ -76,12 +80,14 @@ def train(
     latest = max(checkpoints.steps, default=None)
     messages: list[str] = [*task.notes]
     patience, complete = Patience(experiment.stopping, ranked), False  # complete: starts as a whole trained model
+    # A host with an old copy of the workdir would start at another step and never meet the others again.
     seen = {"latest checkpoint": latest, "data": batches.get_state()}
     check_equal("different files", seen, f"{workdir} must be one directory that all share, and the data the same files")
     if latest is not None:
         state = checkpoints.restore(latest, assembly.abstract_state())
         metadata = checkpoints.metadata(latest)
         batches.set_state(metadata["data"])
+        # Part of the checkpoint: a run that is killed shall stop early at the same evaluation as one that is not.
         patience = Patience(experiment.stopping, ranked, metadata.get("patience"))
         messages.append(f"continuing at step {latest}")
     elif experiment.init:
@@ -141,6 +147,8 @@ def train(
             with meter.waiting():
                 made = next(batches)
                 batch = layout.to_devices(made)
+            # The first batch of every process is compared once: rows that two of them share would train on half the
+            # data.
             if number == start and batches.examples >= experiment.batch_size:  # fewer may well repeat
                 check_rows(made, rows)
             with meter.devices():
@@ -148,11 +156,15 @@ def train(
                 window.add(metrics)  # fetches the metrics of the step before, so the devices never wait for this line
             step = number + 1
             telemetry.tick(step)
+            # Compilation happens in the first step and would hide in every figure of speed.
             if number == start:
                 meter.lap(step)  # starts the clock: compilation is in no figure
+            # A signal is looked at between steps only, so that what is saved is a whole step.
             last, stopping = step == experiment.steps, stopped(step)
             evaluating = last or bool(experiment.eval_every and step % experiment.eval_every == 0)
             saving = last or stopping or step % experiment.checkpoint.every == 0
+            # Also before a save: the record of a step must be on disk no later than its checkpoint, or a resumed run
+            # would miss it.
             if saving or evaluating or step % experiment.telemetry.log_every == 0:
                 with meter.devices():
                     means = window.take()
@@ -162,6 +174,8 @@ def train(
                     slow = slow_hosts(speed.get("seconds_per_step", 0.0), meter.host_seconds)
                 for sentence in slow:
                     telemetry.event(step, sentence)
+                # A few skipped steps are normal with bfloat16; many in a row mean that the parameters no longer
+                # recover.
                 if means["skipped"] >= experiment.max_skipped:
                     raise diverged(int(means["skipped"]), step, checkpoints.steps)
             with meter.pause():
@@ -177,6 +191,7 @@ def train(
                     # A fine-tuning run is short and its best step is what it is for; in pretraining the last is.
                     saving |= patience.over or (better and experiment.task.fine_tunes)
                 if saving:
+                    # A checkpoint without a finite score is kept as the latest but can never be the best.
                     usable = scores if evaluating and math.isfinite(scores[ranking.name]) else None
                     checkpoints.save(state, describe(experiment, task, batches, patience, ranking), usable)
                     workdirs.store(workdir)
@@ -186,6 +201,7 @@ def train(
             if stopping and not last:
                 checkpoints.close()
                 telemetry.event(step, f"stopped by a signal after step {step}; run the command again to continue")
+                # 128 + SIGTERM, what launchers take for "preempted, run it again".
                 raise SystemExit(143)
             if patience.over:
                 telemetry.event(step, patience.told)
@@ -247,8 +263,10 @@ def write_run_files(workdir: Path, experiment: Experiment, task: OpenTask) -> No
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             task.tokenizer.save(workdir / "vocab")
+            # Read here once, so that reports and comparisons need not open the data.
             baselines = task.baselines("validation")
             write_scores(workdir, [score.with_baseline(baselines.get(score.name)) for score in task.scores])
+            # Without its code the run could not be opened once the user has edited or moved the config.
             code = experiments.own_config(experiment)
             if code is not None and code.resolve() != (workdir / experiments.CONFIG).resolve():
                 shutil.copyfile(code, workdir / experiments.CONFIG)
@@ -257,6 +275,7 @@ def write_run_files(workdir: Path, experiment: Experiment, task: OpenTask) -> No
         except OSError as error:
             raise unwritable(workdir, error) from error
     workdirs.store(workdir)
+    # The others must not look before process 0 has written, and see the same files where they look.
     barrier("written")
     workdirs.fetch(workdir)
     existing = {f"{experiments.FILE} exists": (workdir / experiments.FILE).exists()}

@@ -5,8 +5,8 @@
     python -m benchmarks.contract --plain xlarge     # beside plain jit with the same shardings
 
 For each program: collectives executed in a step, those inside a loop, and their bytes as a share of one gather and one
-reduction of the float32 parameters (8 bytes each). `tests/engine/test_contract.py` holds a part of it in every test run and
-all of it under `launch/test.sh -m slow`. Needs the extra `tpu`.
+reduction of the float32 parameters (8 bytes each). `tests/engine/test_contract.py` holds a part of it in every test
+run and all of it under `launch/test.sh -m slow`. Needs the extra `tpu`.
 """
 
 import argparse

@@ -232,7 +232,12 @@ def test_links_paths_and_flags_of_a_page_exist(page):
 
 @cache
 def all_flags() -> frozenset[str]:
-    configs = ("docs/own_task.py", "configs/demo.py", "configs/finetune_tagging.py", "configs/finetune_classification.py")
+    configs = (
+        "docs/own_task.py",
+        "configs/demo.py",
+        "configs/finetune_tagging.py",
+        "configs/finetune_classification.py",
+    )
     found = {flag for config in configs for flag in known_flags("train", config)}
     for name in VERBS:
         found |= known_flags(name, "")

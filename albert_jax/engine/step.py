@@ -4,8 +4,8 @@ ALBERT applies one block many times, so its weights need to cross the network on
 this: it gathers and reduces the block in every layer. Here the forward and backward pass run under `jax.shard_map`:
 each device gathers the parameters once, works on its rows of the batch with that copy, and the gradient is reduced
 once, after the last layer of the last micro-batch. The optimizer then runs outside, on global arrays that are divided
-over devices, so a norm is a norm of the whole variable. `tests/engine/test_contract.py` reads all this off programs compiled
-for TPU slices.
+over devices, so a norm is a norm of the whole variable. `tests/engine/test_contract.py` reads all
+this off programs compiled for TPU slices.
 """
 
 from collections.abc import Callable

@@ -119,9 +119,11 @@ class OpenClassification(OpenTextTask):
         weights = {name: task.class_weights.get(name, 1.0) for name in labels} if task.class_weights else {}
         if task.balance and set(task.class_weights) != set(labels):
             found = counts(labels, self._train_records)
+            # Counted before examples are drawn: a balanced draw would hide the imbalance that the weights are for.
             even = balanced(task.target, found, len(self._train_records)).tolist()
             weights = dict(zip(labels, even, strict=True)) | task.class_weights
         resolved = dataclasses.replace(task, labels=labels, class_weights=weights)
+        # Stored with the run even where they come from the data: other files must not change what is trained.
         factors = tuple(weights.get(name, 1.0) for name in labels)
         return resolved, (OneClass if task.target == "class" else ManyLabels)(labels, factors)
 

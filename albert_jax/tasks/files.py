@@ -135,8 +135,10 @@ def stratified_sample(
 
     `classes` has the class of each item.
     """
+    # The order of the file must not decide: files are often sorted by label or by source.
     order = np.random.default_rng(seed).permutation(len(items)).tolist()
     groups = {label: [i for i in order if classes[i] == label] for label in known}
     longest = max(map(len, groups.values()), default=0)
+    # In turns, so that few examples of a rare class are all taken before a common one has many.
     drawn = [group[turn] for turn in range(longest) for group in groups.values() if turn < len(group)]
     return [items[i] for i in drawn[: count or None]]

@@ -179,6 +179,7 @@ class OpenRecords(PretrainObjective, OpenTask):
         return Loader(self._train, batch_size, seed, worker_count=workers, rows=rows)
 
     def eval_batches(self, split: str, batch_size: int, rows: Sequence[int] | None = None) -> Loader:
+        # The original writes no splits: what is held out is a matter of which files were given.
         source = self._train if split == "train" else self._held_out
         spaced = Spaced(source, self._task.eval_examples or len(source))
         return Loader(spaced, batch_size, shuffle=False, epochs=1, rows=rows)
@@ -199,6 +200,7 @@ class Spaced:
         return min(self.count, len(self.source))
 
     def example(self, seed: int, index: int) -> dict[str, np.ndarray]:
+        # Evenly spaced rather than the first: documents of one source stand together in a store.
         return self.source.example(seed, index * len(self.source) // len(self))
 
 

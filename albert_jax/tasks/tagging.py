@@ -191,9 +191,10 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
 
     def read(self, item: Any) -> Request:
         request = read_request(item, ("text",), tags=True)
-        return (
-            request if request.words is not None else dataclasses.replace(request, words=word_spans(request.texts[0]))
-        )
+        if request.words is None:
+            # Cut as the pydocs task cuts them in training; whoever cuts words otherwise gives them as a list.
+            request = dataclasses.replace(request, words=word_spans(request.texts[0]))
+        return request
 
     def rows(self, requests: Sequence[Request]) -> list[list[Row]]:
         words = [[request.texts[0][start:end] for start, end in request.words or ()] for request in requests]
@@ -204,8 +205,10 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
             self._pieces.update(zip(new, encode_words(self.tokenizer, new), strict=True))
         found = []
         for text in words:
+            # The same windows as in training, so that a long text is tagged as it was learned.
             cuts = in_windows([self._pieces[word] for word in text], self.task.max_length)
             found.append([Row((row,), positions) for row, positions, _ in cuts])
+        # After the rows are made: the texts at hand may need them.
         for word in new:
             if len(word) > _LONG_WORD:
                 del self._pieces[word]

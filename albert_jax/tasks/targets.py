@@ -113,6 +113,7 @@ class ManyLabels:
     def sums(self, logits: jax.Array, batch: Mapping[str, Any]) -> tuple[Sums, dict[str, jax.Array]]:
         labels, weights = batch["label"], batch["example_weight"]
         losses = optax.sigmoid_binary_cross_entropy(logits, labels)
+        # Only where the label applies: a factor on both sides would weigh the label, not its rarity.
         losses *= 1 + (jnp.asarray(self.weights, jnp.float32) - 1) * labels
         outputs = {"probabilities": jax.nn.sigmoid(logits), "label": labels}
         return {"loss": ((losses.mean(axis=-1) * weights).sum(), "examples")}, outputs
@@ -181,8 +182,10 @@ class Number:
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         true = self._real([row["label"] for row in outputs])
         guess = self._real([row["value"] for row in outputs])
+        # In units of the targets, since a collapsed regression varies in the last float32 digits only.
         degenerate = bool(np.ptp(guess) <= 1e-4 * self.deviation and np.ptp(true) > 0)
         pearson = spearman = float("nan")  # of values that do not vary
+        # scipy warns and gives NaN for a constant, in other versions an error.
         if len(true) > 1 and np.ptp(true) > 0 and np.ptp(guess) > 0:
             pearson = float(stats.pearsonr(true, guess).statistic)
             spearman = float(stats.spearmanr(true, guess).statistic)
@@ -238,6 +241,7 @@ def counts(labels: Sequence[str], records: Sequence[Labelled]) -> np.ndarray:
 def balanced(target: str, found: np.ndarray, examples: int) -> np.ndarray:
     """The weight of each label that gives all the same say: examples / (C x its own) for classes (scikit-learn's
     "balanced"), examples without it per example with it for labels."""
+    # A label that a draw has missed would otherwise get an infinite weight.
     found = np.maximum(found, 1)
     return examples / (len(found) * found) if target == "class" else np.maximum(examples - found, 1) / found
 

@@ -99,6 +99,7 @@ class OpenTextTask(OpenFileTask[Labelled], Answers):
         return request
 
     def rows(self, requests: Sequence[Request]) -> list[list[Row]]:
+        # One call for all texts of all requests; a call for each would cost more than its work.
         ids, lengths = self.tokenizer.encode_batch([text for request in requests for text in request.texts])
         pieces = np.split(ids, np.cumsum(lengths)[:-1])
         each = len(self.task.columns)
