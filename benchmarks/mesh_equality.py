@@ -3,8 +3,8 @@
     python -m benchmarks.mesh_equality
 
 Float32, dropout on, LAMB, a batch whose parts weigh differently, every tensor divided however small. Prints the largest
-relative difference of the ten losses and the largest difference of a parameter after them. `tests/engine/test_meshes.py`
-holds both below 1e-5, and adds two processes of four devices.
+relative difference of the ten losses and the largest difference of a parameter after them.
+`tests/engine/test_meshes.py` holds both below 1e-5, and adds two processes of four devices.
 """
 
 import dataclasses
