@@ -16,14 +16,14 @@ def run(mlm, order, seed=0, noise=0.0, config=CONFIG, entropy=ENTROPY):
     """Sentences of a run whose losses at a step are `mlm(step)` and `order(step)`, as (step, text)."""
     random = np.random.default_rng(seed)
     watch = config.build(entropy)
-    told = []
+    reported = []
     for step in STEPS:
         a, b = (
             mlm(step) + 3 * noise * random.standard_normal(),
             order(step) + noise * random.standard_normal(),
         )
-        told += [(step, text) for text in watch.observe(step, {"loss": a + b, "mlm_loss": a, "order_loss": b})]
-    return told
+        reported += [(step, text) for text in watch.observe(step, {"loss": a + b, "mlm_loss": a, "order_loss": b})]
+    return reported
 
 
 def healthy_mlm(step):
@@ -47,9 +47,9 @@ def test_silent_on_a_healthy_run(noise, seed):
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.08])
 @pytest.mark.parametrize("seed", range(10))
 def test_fires_once_for_each_condition(noise, seed):
-    told = run(flat(ENTROPY), flat(LN2), seed, noise)
-    assert len(told) == 2
-    (mlm_step, mlm), (order_step, order) = told
+    reported = run(flat(ENTROPY), flat(LN2), seed, noise)
+    assert len(reported) == 2
+    (mlm_step, mlm), (order_step, order) = reported
     assert "sits at the corpus' unigram entropy 6.43" in mlm and "learning rate not scaled" in mlm
     assert "ln 2 = 0.693" in order and "Likely causes" in order
     # Grace, then a full window of 20 records; noise may only delay the word.
@@ -78,9 +78,9 @@ def test_slow_but_learning_is_not_collapsed():
 
 
 def test_not_a_number_is_told_once():
-    told = run(lambda step: math.nan if step > 500 else healthy_mlm(step), healthy_order)
-    assert [step for step, _ in told] == [510]
-    assert "loss is nan" in told[0][1]
+    reported = run(lambda step: math.nan if step > 500 else healthy_mlm(step), healthy_order)
+    assert [step for step, _ in reported] == [510]
+    assert "loss is nan" in reported[0][1]
 
 
 def test_grace_is_counted_in_steps():
