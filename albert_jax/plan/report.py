@@ -14,8 +14,7 @@ from albert_jax.plan.compile import VOCABULARY, Program
 from albert_jax.plan.plan import Plan, plan, read_programs, write_json
 from albert_jax.plan.search import Variant
 from albert_jax.telemetry.charts import Bar, draw_bars
-from albert_jax.telemetry.progress import format_count, format_seconds
-from albert_jax.telemetry.tables import print_table
+from albert_jax.telemetry.tables import format_count, format_seconds, print_table
 
 UNKNOWN = "unknown device"
 PATIENCE = 30.0  # seconds after which the largest batch found so far is good enough

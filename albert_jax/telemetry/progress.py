@@ -1,34 +1,153 @@
-"""The line that one watches: on a terminal it is rewritten in place, elsewhere a plain line now and then."""
+"""The line that one watches: on a terminal it is rewritten in place, elsewhere a plain line now and then.
+
+`ProgressLine` is for whatever takes long; `Progress` is the line of training, `PrepareProgress` that of `prepare`.
+"""
 
 import time
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
+from rich import progress
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from albert_jax.telemetry.tables import terminal
+from albert_jax.telemetry.scores import KNOWN, MEASURES, Score
+from albert_jax.telemetry.tables import format_seconds, terminal
 
 _LIVE_SECONDS = 0.2  # the live line is redrawn at most this often
-_SMOOTHING = 0.3  # weight of the newest measurement in seconds per step
+_PACE_SECONDS = 600.0  # the time left is estimated from the last so many: a step may take minutes on a laptop
+
+T = TypeVar("T")
 
 
-class Progress:
-    """Step of total, losses and accuracies, rate, tokens/s, share of peak, time left.
+class ProgressLine(AbstractContextManager[Any]):
+    """Name, how much is done, details, time left.
 
-    On a terminal or in a notebook one live line; where stdout is a file or a pipe, plain lines at most every
-    `plain_seconds` seconds. Records other than training ones always get a line of their own.
+    On a terminal or in a notebook one live line; where the console is a file or a pipe, plain lines at most every
+    `plain_seconds` seconds.
 
     Args:
-        total_steps: where the run ends.
-        start_step: where it starts; larger than 0 after a resume, and time left counts from here.
-        name: first word of the line, such as "pretrain".
-        plain_seconds: least seconds between two plain lines.
-        console: default is stdout.
+        name: first words of the line.
+        total: how much there is to do, in any unit.
+        done: how much was done before; the time left counts from here.
+        counted: shows done and total as numbers too, not only the share.
+        shown: False prints nothing at all.
+        console: default is stderr.
+        plain_seconds: least seconds between two plain lines, and before the first.
         clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        done: int = 0,
+        *,
+        counted: bool = True,
+        shown: bool = True,
+        console: Console | None = None,
+        plain_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._name, self._total, self._start, self._counted, self._shown = name, total, done, counted, shown
+        self._plain_seconds, self._clock = plain_seconds, clock
+        self._console = console = console or Console(stderr=True)
+        self._live = shown and (console.is_jupyter or (console.is_terminal and not console.is_dumb_terminal))
+        self._drawn, self._next_plain, self._printed = clock(), clock() + plain_seconds, False
+        self._details: Sequence[str] = ()
+        # No auto_refresh: it takes a thread, and whoever works calls often enough.
+        self._rich = progress.Progress(_FittedColumn(self), console=console, auto_refresh=False, get_time=clock,
+                                       speed_estimate_period=_PACE_SECONDS, disable=not self._live)  # fmt: skip
+        self._rich.add_task(name, total=total, completed=done)
+        (self._task,) = self._rich.tasks
+        self._rich.start()
+
+    def move(self, done: int, details: Sequence[str] | None = None) -> None:
+        """So much is done; cheap enough for every step. Only with `details` may it print a plain line."""
+        self._rich.update(self._task.id, completed=min(max(done, self.done), self._total))
+        self._details = self._details if details is None else details
+        now = self._clock()
+        if self._live and (details or now - self._drawn >= _LIVE_SECONDS):
+            self._rich.refresh()
+            self._drawn = now
+        # Whoever has seen a line wants to see the last one too; what ends within seconds needs none.
+        due = now >= self._next_plain or (self._printed and self.done >= self._total)
+        if self._shown and not self._live and details is not None and due:
+            self.say(" | ".join(self.parts()))
+            self._next_plain, self._printed = now + self._plain_seconds, True
+
+    def follow(self, items: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
+        """`items`, each counted with its `size` when the next is asked for."""
+        for item in items:
+            yield item
+            self.move(self.done + size(item), ())
+
+    def say(self, text: str) -> None:
+        """Prints a line above the live one."""
+        self._console.print(Text(text), soft_wrap=True)  # Text: a "[MASK]" is no markup
+
+    def close(self) -> None:
+        """Leaves the last state of the live line on the screen. May be called twice."""
+        if self._live:
+            self._rich.stop()
+        self._live = self._shown = False
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def done(self) -> int:
+        return int(self._task.completed)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None until two points in time are known."""
+        # rich measures from the end of the first step on, so that compiling is not taken for the pace of the rest.
+        speed = self._task.speed
+        return (self._total - self.done) / speed if speed else None
+
+    def parts(self) -> list[str]:
+        """The pieces of the line, most important first."""
+        counts = f" {self.done:,}/{self._total:,}" if self._counted else ""
+        share = f"{self.done / self._total:.0%}" if self._total else "-"
+        parts = [f"{self._name}{counts} {share}", *self._details]
+        if self._task.finished_time is not None:
+            return [*parts, f"took {format_seconds(self._task.finished_time)}"]
+        return parts if self.seconds_left is None else [*parts, f"{format_seconds(self.seconds_left)} left"]
+
+
+class _FittedColumn(progress.ProgressColumn):
+    """The whole line in the width of the console: a bar, and as many parts as fit."""
+
+    def __init__(self, line: ProgressLine):
+        super().__init__()
+        self._line = line
+
+    def render(self, task: progress.Task) -> "_FittedColumn":
+        return self
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        parts, width = self._line.parts(), 16
+        while len(parts) > 2 and len(" | ".join(parts)) + width + 1 > options.max_width:
+            if width:
+                width = 0
+            else:
+                del parts[-2]  # the last is the time left, which one looks for
+        task = self._line._task
+        bar = [ProgressBar(total=max(task.total or 0, 1), completed=task.completed, width=width)] if width else []
+        line = Table.grid(padding=(0, 1))
+        line.add_row(*bar, Text(" | ".join(parts), no_wrap=True, overflow="ellipsis"))
+        yield line
+
+
+class Progress(ProgressLine):
+    """The line of training on stdout: step of total, headline scores, rate, tokens/s, share of peak, time left.
+
+    Records other than training ones always get a line of their own. `scores` are the task's; None takes those that
+    this package knows. `rest` is as in `ProgressLine`.
     """
 
     def __init__(
@@ -36,157 +155,60 @@ class Progress:
         total_steps: int,
         start_step: int = 0,
         name: str = "train",
-        plain_seconds: float = 10.0,
-        console: Console | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        scores: Sequence[Score] | None = None,
+        **rest: Any,
     ):
-        self._total, self._step, self._name = total_steps, start_step, name
-        self._plain_seconds, self._clock = plain_seconds, clock
-        self._console = console or terminal()
-        self._scalars: Mapping[str, float] = {}
-        self._seconds_per_step: float | None = None
-        self._mark: tuple[int, float] | None = None  # step and time of the last measurement
-        self._drawn = self._printed = float("-inf")
-        self._live: Live | None = None
-        if (self._console.is_terminal and not self._console.is_dumb_terminal) or self._console.is_jupyter:
-            self._live = Live(_Line(self), console=self._console, auto_refresh=False)
-            self._live.start(refresh=True)
-
-    # -- what the loop calls ---------------------------------------------------------------------
-
-    def tick(self, step: int) -> None:
-        """A step has been taken; cheap enough for every step. Moves the live line only."""
-        self._advance(step)
-        if self._live and self._clock() - self._drawn >= _LIVE_SECONDS:
-            self._draw()
+        known = KNOWN.values() if scores is None else scores
+        self._on_line = [*(score for score in known if score.headline), *MEASURES]
+        super().__init__(name, total_steps, start_step, **{"console": terminal()} | rest)
+        # The first record is a sign of life: it does not wait.
+        self._next_plain = self._clock()
 
     def show(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
         """New scalars of a record of this `kind`; "train" ones feed the live line."""
-        if kind != "train":
-            self.say(f"{self._name} {step:,}/{self._total:,} {kind} | " + " | ".join(_parts(scalars)))
-            return
-        self._advance(step)
-        self._scalars = scalars
-        if self._live:
-            self._draw()
-        elif self._clock() - self._printed >= self._plain_seconds or step >= self._total:
-            self.say(" | ".join(self.parts()))
-            self._printed = self._clock()
-
-    def say(self, text: str) -> None:
-        """Prints a line above the live one."""
-        self._console.print(Text(text), soft_wrap=True)
-
-    def close(self) -> None:
-        """Leaves the last state of the live line on the screen. May be called twice."""
-        if self._live:
-            self._draw()
-            self._live.stop()
-            self._live = None
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    # -- what the line says ----------------------------------------------------------------------
-
-    @property
-    def seconds_left(self) -> float | None:
-        """None until two points in time are known: the first step is compilation and is not counted."""
-        if self._seconds_per_step is None:
-            return None
-        return max(self._total - self._step, 0) * self._seconds_per_step
+        details = [score.on_line(scalars[score.name]) for score in self._on_line if scalars.get(score.name) is not None]
+        if kind == "train":
+            self.move(step, details)
+        else:
+            self.say(f"{self._name} {step:,}/{self._total:,} {kind} | " + " | ".join(details))
 
     def parts(self) -> list[str]:
-        """The pieces of the line, most important first."""
-        share = f"{self._step / self._total:.0%}" if self._total else "-"
-        parts = [f"{self._name} {self._step:,}/{self._total:,} {share}", *_parts(self._scalars)]
-        if self._mark is None:
-            parts.append("compiling the first step")
-        elif self.seconds_left is not None:
-            parts.append(f"{format_seconds(self.seconds_left)} left")
-        return parts
-
-    def _advance(self, step: int) -> None:
-        now = self._clock()
-        if self._mark is None:
-            self._mark = (step, now)
-        elif step > self._mark[0] and now - self._mark[1] >= 1.0:  # a shorter interval is mostly noise
-            rate = (now - self._mark[1]) / (step - self._mark[0])
-            known = self._seconds_per_step
-            self._seconds_per_step = rate if known is None else known + _SMOOTHING * (rate - known)
-            self._mark = (step, now)
-        self._step = max(self._step, step)
-
-    def _draw(self) -> None:
-        if self._live:
-            self._live.refresh()
-            self._drawn = self._clock()
+        waiting = self.done == self._start < self._total
+        return super().parts() + (["compiling the first step"] if waiting else [])
 
 
-class _Line:
-    """Draws a `Progress` in the width there is: a bar, and as many parts as fit, time left first to stay."""
+class PrepareProgress(ProgressLine):
+    """The line of `prepare` on stderr: share done, documents, tokens a second, time left."""
 
-    def __init__(self, progress: Progress):
-        self._progress = progress
+    def __init__(self, size: int, shown: bool):
+        """`size`: about how many characters there are to do."""
+        super().__init__("prepare", max(size, 1), counted=False, shown=shown)
+        self._documents = self._pieces = self._characters = 0
+        self._began = time.monotonic()
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        parts, bar = self._progress.parts(), 16
-        while len(parts) > 2 and len(" | ".join(parts)) + bar + 1 > options.max_width:
-            if bar:
-                bar = 0
-            else:
-                del parts[-2]
-        line = Table.grid(padding=(0, 1))
-        text = Text(" | ".join(parts), no_wrap=True, overflow="ellipsis")
-        if bar:
-            done = ProgressBar(total=max(self._progress._total, 1), completed=self._progress._step, width=bar)
-            line.add_row(done, text)
-        else:
-            line.add_row(text)
-        yield line
+    def report(self, documents: int, pieces: int, characters: int) -> None:
+        """Adds what was done since the last report."""
+        self._documents += documents
+        self._pieces += pieces
+        self._characters += characters
+        rate = self._pieces / max(time.monotonic() - self._began, 1e-9)
+        self.move(self._characters, [f"{self._documents:,} documents", f"{rate:,.0f} tokens/s"])
 
-
-# Scalars in the order of the line: name, label, how it is written.
-_SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("loss", "loss", lambda value: f"{value:.4f}"),
-    ("mlm_accuracy", "MLM", lambda value: f"{value:.1%}"),
-    ("order_accuracy", "order", lambda value: f"{value:.1%}"),
-    ("accuracy", "accuracy", lambda value: f"{value:.1%}"),
-    ("f1", "entity F1", lambda value: f"{value:.3f}"),
-    ("f1_micro", "micro F1", lambda value: f"{value:.3f}"),
-    ("f1_macro", "macro F1", lambda value: f"{value:.3f}"),
-    ("pearson", "Pearson", lambda value: f"{value:.3f}"),
-    ("learning_rate", "rate", lambda value: f"{value:.2e}"),
-    ("tokens_per_second", "", lambda value: f"{format_count(value)} tokens/s"),
-    ("model_flops_per_second", "", lambda value: f"{format_count(value)}FLOP/s"),
-    ("peak_share", "MFU", lambda value: f"{value:.0%}"),
-    ("data_wait_share", "data wait", lambda value: f"{value:.0%}"),
-)
+    def __exit__(self, *error: object) -> None:
+        # Characters are fewer than bytes, so that the bar of a whole corpus would stop short of the end.
+        if error[0] is None:
+            self.move(self._total)
+        self.close()
 
 
-def _parts(scalars: Mapping[str, float]) -> list[str]:
-    return [f"{label} {write(scalars[name])}".strip() for name, label, write in _SHOWN if scalars.get(name) is not None]
+def step(name: str, shown: bool) -> AbstractContextManager[Any]:
+    """Shows on stderr that a step of `prepare` is under way, if `shown`."""
+    return Console(stderr=True).status(f"prepare: {name}") if shown else nullcontext()
 
 
-def format_count(value: float) -> str:
-    """830, 15.2k, 3.1M: three figures at most, for reading at a glance."""
-    for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            scaled = value / limit
-            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"
-    return f"{value:.0f}"
-
-
-def format_seconds(seconds: float) -> str:
-    """0:07, 12:34, 3:04:05 or "2d 3h" from two days on."""
-    whole = round(seconds)
-    if whole >= 2 * 86400:
-        return f"{whole // 86400}d {whole % 86400 // 3600}h"
-    hours, rest = divmod(whole, 3600)
-    minutes, rest = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def in_chunks(items: Sequence[Any], size: int, doing: str) -> Iterator[Sequence[Any]]:
+    """`items` in slices of `size`; every five seconds that it takes, stderr tells how far `doing` is."""
+    # Plain on a terminal too: a generator that is not read to its end would leave a live line open.
+    console = Console(stderr=True, force_terminal=False, force_jupyter=False)
+    line = ProgressLine(doing, len(items), console=console, plain_seconds=5.0)
+    return line.follow((items[start : start + size] for start in range(0, len(items), size)), len)

@@ -8,7 +8,6 @@ finite is written as null and named once more in the same record, `"nonfinite": 
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -18,9 +17,11 @@ import jax
 import numpy as np
 
 from albert_jax.errors import AlbertError
+from albert_jax.files import read_object, reading, write_atomically, write_json
 
 METRICS = "metrics.jsonl"
 BASELINES = "baselines.json"
+ADVICE = "free space or choose another --workdir"  # for a file of the workdir that cannot be written
 
 
 def make_record(step: int, kind: str, scalars: Mapping[str, float]) -> dict[str, Any]:
@@ -40,32 +41,21 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Records of a `metrics.jsonl` or of the workdir that holds one, in order; an absent file is no records.
 
     A last line cut short by a kill is ignored, nulls are NaN or infinity again, and of two records of one
-    step and kind the later stands at the place of the earlier (events are all kept).
+    step and kind the later replaces the earlier at its position (events are all kept).
 
-    Raises:
-        AlbertError: a line other than the last is not a record.
+    Raises AlbertError when a line other than the last is not a record.
     """
     path = Path(path)
-    if path.is_dir():
-        path /= METRICS
-    records: list[dict[str, Any]] = []
-    places: dict[tuple[int, str], int] = {}
-    for record in _parse(path):
-        for name, value in record.pop("nonfinite", {}).items():
-            record[name] = float(value)
-        key = (record["step"], record["kind"])
-        if record["kind"] != "event" and key in places:
-            records[places[key]] = record
-        else:
-            places[key] = len(records)
-            records.append(record)
-    return records
+    records: dict[Any, dict[str, Any]] = {}
+    for number, record in enumerate(_parse(path / METRICS if path.is_dir() else path)):
+        record |= {name: float(value) for name, value in record.pop("nonfinite", {}).items()}
+        # A run that was killed between two checkpoints repeats steps. A dict keeps the position of the first.
+        records[number if record["kind"] == "event" else (record["step"], record["kind"])] = record
+    return list(records.values())
 
 
 def _parse(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
     records = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -74,7 +64,8 @@ def _parse(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
             record["step"], record["kind"]
         except (ValueError, TypeError, KeyError):
-            if number == len(lines):  # no newline after it: the writer was killed in the middle
+            # No newline after it: the writer was killed in the middle, and loses this line only.
+            if number == len(lines):
                 break
             raise AlbertError(
                 f"{path}, line {number}: not a metrics record; remove the line, the others are used"
@@ -93,48 +84,41 @@ def drop_after(path: Path, start_step: int | None) -> None:
         records = [record for record in records if start_step and record["step"] <= start_step]
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     if text.encode() != path.read_bytes():
-        write_atomically(path, text)
+        write_atomically(path, text, ADVICE)
 
 
 def to_numbers(scalars: Mapping[str, Any]) -> dict[str, float]:
-    """Python numbers from numbers and one-element arrays, in one device transfer; None is left out.
+    """Python numbers from numbers and one-element arrays; None is left out.
 
-    A float32 becomes the shortest decimal that reads back as the same float32 (0.1, not
-    0.10000000149011612): nothing is lost and the file stays readable.
-
-    Raises:
-        ValueError: a value has more than one element.
+    Raises ValueError when a value has more than one element.
     """
-    values = {}
-    present = {name: value for name, value in scalars.items() if value is not None}
-    for name, fetched in jax.device_get(present).items():
-        array = np.asarray(fetched)
+    numbers: dict[str, float] = {}
+    # One transfer for all: each fetch of its own would wait for the device again.
+    fetched = jax.device_get({name: value for name, value in scalars.items() if value is not None})
+    for name, value in fetched.items():
+        array = np.asarray(value)
         if array.size != 1:
             raise ValueError(f"metric {name!r} has shape {array.shape}, a scalar is needed")
-        value = array.reshape(())[()]
-        if isinstance(value, (np.integer, np.bool_)):
-            values[name] = int(value)
+        number = array.reshape(())[()]
+        if isinstance(number, (np.integer, np.bool_)):
+            numbers[name] = int(number)
         else:
-            values[name] = float(str(value)) if isinstance(value, np.float32) else float(value)
-    return values
+            # str() of a float32 is the shortest decimal that reads back as the same float32: 0.1 instead of
+            # 0.10000000149011612. Nothing is lost and the file stays readable.
+            numbers[name] = float(str(number)) if isinstance(number, np.float32) else float(number)
+    return numbers
 
 
 def write_baselines(workdir: str | Path, baselines: Mapping[str, float]) -> None:
-    """Stores what a model that looks at nothing reaches (nats; share 0..1), for the report's curves: `unigram_entropy`
-    and `unigram_accuracy` of pretraining, `majority_accuracy` of fine-tuning."""
-    values = {name: float(value) for name, value in baselines.items()}
-    write_atomically(Path(workdir) / BASELINES, json.dumps(values) + "\n")
+    """Stores what a model that looks at nothing reaches (nats; share 0..1) as workdirs did before scores.json:
+    `unigram_entropy` and `unigram_accuracy` of pretraining, `majority_accuracy` of fine-tuning."""
+    write_json(Path(workdir) / BASELINES, {name: float(value) for name, value in baselines.items()}, ADVICE)
 
 
 def read_baselines(workdir: str | Path) -> dict[str, float]:
     """What `write_baselines` stored; nothing where it is absent. Raises AlbertError when the file is damaged."""
     path = Path(workdir) / BASELINES
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise AlbertError(f"{path} is damaged ({error}); run train again, which writes it") from error
+    return read_object(path, "run train again, which writes it") if path.exists() else {}
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
@@ -142,30 +126,11 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
     Raises AlbertError when the file is damaged.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        scores = record.get("scores") if isinstance(record, dict) else None
-        if not isinstance(scores, dict) or not all(isinstance(x, (int, float, NoneType)) for x in scores.values()):
-            raise ValueError("no scores in it")
-    except (OSError, ValueError, RecursionError) as error:
-        raise AlbertError(f"{path} is damaged ({error}); run albert_jax evaluate, which writes it anew") from error
+    advice = "run albert_jax evaluate, which writes it anew"
+    record = read_object(path, advice)
+    with reading(path, advice):
+        # Every reader of an evaluation computes with these: what is no number must not get further than here.
+        numbers = [*record["scores"].values(), *record.get("baselines", {}).values()]
+        if not all(isinstance(number, (int, float, NoneType)) for number in numbers):
+            raise ValueError("a score is not a number")
     return record
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Puts `text` at `path` whole or not at all."""
-    beside = path.with_name(path.name + ".new")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
-
-
-def unwritable(path: Path, error: OSError) -> AlbertError:
-    """The one line for a full disk or a directory that is not ours."""
-    return AlbertError(f"{path}: cannot be written ({error.strerror}); free space or choose another --workdir")

@@ -1,24 +1,30 @@
 """`report/index.html` of a workdir: curves, scores, confusion matrix, configuration, in one file to keep.
 
-Reads what the run left behind and needs nothing of it: metrics.jsonl, experiment.json, baselines.json and
-evaluation-*.json. A part that is missing is left out. Pictures are inside the page, and beside it as PNG.
+Reads what the run left behind and needs nothing of it: metrics.jsonl, experiment.json, scores.json (baselines.json in
+older workdirs) and evaluation-*.json. A part that is missing is left out. Pictures are inside the page, and beside it
+as PNG. How the page looks is in `report.html.jinja`.
 """
 
-import html
+import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from albert_jax.errors import AlbertError
-from albert_jax.telemetry.page import image, render_page, section, table
-from albert_jax.telemetry.progress import format_count, format_seconds
-from albert_jax.telemetry.records import BASELINES, METRICS, read_evaluation, read_metrics, write_atomically
+from albert_jax.errors import AlbertError, retold
+from albert_jax.files import unwritable, write_atomically
+from albert_jax.telemetry.records import ADVICE, METRICS, read_evaluation, read_metrics
+from albert_jax.telemetry.scores import LEARNING_RATE, THROUGHPUT, Score, filled, read_scores
+from albert_jax.telemetry.tables import format_count, format_seconds, report_rows
 
-_AVERAGES = ("accuracy", "micro avg", "macro avg", "weighted avg", "samples avg")
+_AVERAGES = ("micro avg (= accuracy)", "micro avg", "macro avg", "weighted avg", "samples avg")
+
+Record = Mapping[str, Any]
 
 
 def write_report(workdir: str | Path) -> Path:
@@ -29,197 +35,163 @@ def write_report(workdir: str | Path) -> Path:
     scikit-learn's `classification_report` gives, as a dict or as text; without it the table is computed
     from the confusion matrix.
 
-    Raises:
-        AlbertError: the workdir is missing or the report cannot be written, or a file in it is not the JSON
-            that it should be.
+    Raises AlbertError when the workdir is missing, the report cannot be written, or a file is not the JSON that it
+    should be.
     """
-    # matplotlib takes a quarter of a second to import: only who draws waits for it.
-    from albert_jax.telemetry.charts import CURVES, draw_confusion, draw_curve
+    # Here, as matplotlib and scikit-learn below: no other command should wait for what only reports need.
+    import jinja2
 
     workdir = Path(workdir)
     if not workdir.is_dir():
         raise AlbertError(f"{workdir}: no such workdir; pass the directory that `train` wrote")
     records = read_metrics(workdir)
-    experiment = _read(workdir / "experiment.json")
-    baselines = {"order_chance": 0.5, **_read(workdir / BASELINES)}
-    evaluations = [(path, read_evaluation(path)) for path in sorted(workdir.glob("evaluation-*.json"))]
+    configuration = _configuration(workdir / "experiment.json")
+    evaluations = {path: read_evaluation(path) for path in sorted(workdir.glob("evaluation-*.json"))}
+    scores = list(read_scores(workdir).values())
+    for evaluation in evaluations.values():
+        scores = [filled(score, evaluation.get("baselines", {})) for score in scores]
+
     directory = workdir / "report"
     try:
         directory.mkdir(exist_ok=True)
+        # A score that the run no longer has must not stay as a picture beside the new page.
         for stale in directory.glob("*.png"):
             stale.unlink()
-        curves = [
-            (curve.title, directory / curve.file)
-            for curve in CURVES
-            if draw_curve(curve, records, baselines, directory / curve.file)
-        ]
-        parts = [_headline(records, baselines, evaluations), _events(records)]
-        parts.append(section("Curves", "<div class=grid>" + "".join(image(*curve) for curve in curves) + "</div>"))
-        for path, evaluation in evaluations:
-            picture = None
-            if _has_confusion(evaluation):
-                picture = directory / f"confusion-{path.stem.removeprefix('evaluation-')}.png"
-                draw_confusion(evaluation["labels"], np.asarray(evaluation["confusion"]), picture)
-            parts.append(_evaluation(path, evaluation, picture))
-        parts.append(_configuration(experiment))
+        curves = _curves(scores, records, directory)
+        shown = [_evaluation(path, evaluation, directory) for path, evaluation in evaluations.items()]
     except OSError as error:
-        raise AlbertError(f"{directory}: cannot be written ({error.strerror}); free space or fix its rights") from error
-    if not curves:
-        absent = html.escape(str(workdir / METRICS))
-        parts.insert(1, f"<p class=note>No curves: {absent} is absent or holds no scalars yet.</p>")
-    page = directory / "index.html"
-    write_atomically(page, render_page(str(workdir.resolve().name), "".join(parts)))
-    return page
+        raise unwritable(directory, error, "free space or fix its rights") from error
 
-
-# ------------------------------------------------------------------------------------------ the parts
-
-
-def _headline(
-    records: Sequence[Mapping[str, Any]],
-    baselines: Mapping[str, float],
-    evaluations: Sequence[tuple[Path, Mapping[str, Any]]],
-) -> str:
-    """Tiles with the last held-out scores (test over validation over training) and the speed."""
-    tiles = []
-    held_out = _last(records, "validation") or _last(records, "train")
-    scores = {**held_out, **_last(records, "test")}
-    source = "test" if _last(records, "test") else "validation" if _last(records, "validation") else "training"
-    for _, evaluation in evaluations:
-        if evaluation.get("split") in ("validation", "test"):
-            scores |= {name: value for name, value in evaluation.get("scores", {}).items() if _is_finite(value)}
-            source = evaluation["split"]
-    rows = (
-        ("mlm_accuracy", "MLM accuracy", "unigram_accuracy", "unigram"),
-        ("order_accuracy", "order accuracy", "order_chance", "chance"),
-        ("accuracy", "accuracy", "majority_accuracy", "majority class"),
-        ("f1", "entity F1", "", ""),
-        ("f1_micro", "micro F1", "", ""),
-        ("f1_macro", "macro F1", "", ""),
-        ("pearson", "Pearson", "", ""),
-        ("loss", "loss", "", ""),
+    template = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
+    html = page.render(
+        title=workdir.resolve().name,
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        tiles=_score_tiles(scores, records, list(evaluations.values())) + _speed_tiles(records),
+        metrics=workdir / METRICS,
+        events=[record for record in records if record["kind"] == "event"],
+        curves=curves,
+        evaluations=shown,
+        configuration=configuration,
     )
-    for name, label, baseline, against in rows:
-        value = scores.get(name)
-        if not _is_finite(value):
-            continue
-        share = name.endswith("accuracy")
-        detail = f"{source}; {against} {baselines[baseline]:.1%}" if baseline in baselines else source
-        tiles.append((f"{value:.1%}" if share else f"{value:.3f}", label, detail))
+    write_atomically(directory / "index.html", html + "\n", ADVICE)
+    return directory / "index.html"
+
+
+# ---- tiles: (value, label, detail)
+
+
+def _score_tiles(
+    scores: Sequence[Score], records: Sequence[Record], evaluations: Sequence[Record]
+) -> list[tuple[str, str, str]]:
+    """The last held-out headline scores."""
+    last = {record["kind"]: record for record in records}
+    # The farther from training, the better the evidence: test over validation over training.
+    values = {**last.get("validation", last.get("train", {})), **last.get("test", {})}
+    source = "test" if "test" in last else "validation" if "validation" in last else "training"
+    for evaluation in evaluations:
+        if evaluation.get("split") in ("validation", "test"):
+            values |= {name: value for name, value in evaluation["scores"].items() if _is_finite(value)}
+            source = evaluation["split"]
+    tiles = []
+    # Losses last: who opens a report asks first how good the model is.
+    for score in sorted(scores, key=lambda score: not score.higher_is_better):
+        value = values.get(score.name)
+        if score.headline and value is not None and _is_finite(value):
+            # A tile is read at a glance, and the fourth decimal of a loss in a table.
+            text = f"{value:.3f}" if score.format == ".4f" else score.text(value)
+            tiles.append((text, score.title, "; ".join(filter(None, (source, score.baseline_text)))))
+    return tiles
+
+
+def _speed_tiles(records: Sequence[Record]) -> list[tuple[str, str, str]]:
     train = [record for record in records if record["kind"] == "train"]
-    if train:
-        seconds = [record["seconds"] for record in train if _is_finite(record.get("seconds"))]
-        detail = f"in {format_seconds(seconds[-1])}" if seconds else "taken"
-        tiles.append((f"{train[-1]['step']:,}", "steps", detail))
-    speeds = [record["tokens_per_second"] for record in train if _is_finite(record.get("tokens_per_second"))]
+    if not train:
+        return []
+
+    def finite(name: str) -> list[float]:
+        return [record[name] for record in train if _is_finite(record.get(name))]
+
+    seconds, speeds, rates = finite("seconds"), finite("tokens_per_second"), finite("model_flops_per_second")
+    shares, waits = finite("peak_share"), finite("data_wait_share")
+    tiles = [(f"{train[-1]['step']:,}", "steps", f"in {format_seconds(seconds[-1])}" if seconds else "taken")]
+    # Medians: a record with a busy neighbour in it is slow, and says nothing about the code.
     if speeds:
-        shares = [record["peak_share"] for record in train if _is_finite(record.get("peak_share"))]
-        rates = [r["model_flops_per_second"] for r in train if _is_finite(r.get("model_flops_per_second"))]
         detail = f"median; {format_count(float(np.median(rates)))}FLOP/s of the model" if rates else "median"
         tiles.append((format_count(float(np.median(speeds))), "tokens/s", detail))
         mfu = f"{np.median(shares):.0%}" if shares else "unknown device"
         tiles.append((mfu, "MFU", "median share of the matmul peak"))
-        waits = [record["data_wait_share"] for record in train if _is_finite(record.get("data_wait_share"))]
-        if waits:
-            tiles.append((f"{np.median(waits):.1%}", "data wait", f"median share of a step; at most {max(waits):.0%}"))
-    return (
-        "<div class=tiles>"
-        + "".join(
-            f"<div class=tile><b>{html.escape(value)}</b><span>{html.escape(label)}</span>"
-            f"<small>{html.escape(detail)}</small></div>"
-            for value, label, detail in tiles
-        )
-        + "</div>"
-    )
+    if waits:
+        tiles.append((f"{np.median(waits):.1%}", "data wait", f"median share of a step; at most {max(waits):.0%}"))
+    return tiles
 
 
-def _events(records: Sequence[Mapping[str, Any]]) -> str:
-    events = [record for record in records if record["kind"] == "event"]
-    if not events:
-        return ""
-    rows = "".join(
-        f"<li{' class=alarm' if 'collapse watch' in str(event.get('text')) else ''}>"
-        f"<span class=step>step {event['step']:,}</span> {html.escape(str(event.get('text', '')))}</li>"
-        for event in events[-50:]
-    )
-    more = f"<p class=note>The last 50 of {len(events)}.</p>" if len(events) > 50 else ""
-    return section("Events", f"{more}<ul class=events>{rows}</ul>")
+# ---- curves, evaluations, configuration
 
 
-def _evaluation(path: Path, evaluation: Mapping[str, Any], picture: Path | None) -> str:
-    split = evaluation.get("split", path.stem.removeprefix("evaluation-"))
+def _curves(scores: Sequence[Score], records: Sequence[Record], directory: Path) -> list[dict[str, str]]:
+    from albert_jax.telemetry.charts import draw_curve
+
+    # Besides headlines those with a baseline, which is there to be seen beside the curve.
+    wanted = {re.sub(r"\W+", "_", score.title.lower()): score for score in scores if score.headline or score.against}
+    wanted |= {"learning_rate": LEARNING_RATE, "throughput": THROUGHPUT}
+    files = {directory / f"{name}.png": score for name, score in wanted.items()}
+    return [_image(score.chart_title, path) for path, score in files.items() if draw_curve(score, records, path)]
+
+
+def _evaluation(path: Path, evaluation: Record, directory: Path) -> dict[str, Any]:
+    """What the template shows of an evaluation; its confusion matrix is drawn into `directory`."""
+    from albert_jax.telemetry.charts import draw_confusion
+
+    name = path.stem.removeprefix("evaluation-")
     step = f", step {evaluation['step']:,}" if isinstance(evaluation.get("step"), int) else ""
-    body = []
-    scores = [(name.replace("_", " "), _number(value)) for name, value in evaluation.get("scores", {}).items()]
-    if scores:
-        body.append(table(("score", "value"), scores))
-    report = evaluation.get("report")
-    if isinstance(report, str):
-        body.append(f"<pre>{html.escape(report)}</pre>")
-    elif report:
-        body.append(_classification(report))
-    elif _has_confusion(evaluation):
-        body.append(_classification(report_of(evaluation["labels"], np.asarray(evaluation["confusion"]))))
-    if entities := evaluation.get("entities"):
-        body.append(_classification(entities, "entity"))
-    body += [f"<p class=note>{html.escape(note)}</p>" for note in evaluation.get("notes", ())]
-    if picture:
-        body.append(image("Confusion matrix", picture, "wide"))
-    return section(f"Evaluation on {split}{step}", "".join(body))
+    report, picture = evaluation.get("report"), directory / f"confusion-{name}.png"
+    if evaluation.get("labels") and evaluation.get("confusion"):
+        confusion = np.asarray(evaluation["confusion"])
+        draw_confusion(evaluation["labels"], confusion, picture)
+        report = report or report_of(evaluation["labels"], confusion)
+    reports = {"class": report, "entity": evaluation.get("entities")}
+    return {
+        "title": f"Evaluation on {evaluation.get('split', name)}{step}",
+        "scores": [(score.replace("_", " "), _number(value)) for score, value in evaluation["scores"].items()],
+        "text": report if isinstance(report, str) else "",
+        "reports": [_classification(name, table) for name, table in reports.items() if isinstance(table, Mapping)],
+        "notes": evaluation.get("notes", ()),
+        "confusion": _image("Confusion matrix", picture) if picture.exists() else None,
+    }
 
 
-def _classification(report: Mapping[str, Any], rows_are: str = "class") -> str:
-    """The table of scikit-learn's (or seqeval's) `classification_report(output_dict=True)`. Where every example has one
-    label that dict has "accuracy" in the place of "micro avg": they are the same number."""
-    classes = [name for name in report if name not in _AVERAGES]
-    total = next((row["support"] for name in ("weighted avg", "macro avg") if (row := report.get(name))), None)
-    rows = []
-    for name in [*classes, *(name for name in _AVERAGES if name in report)]:
-        row = report[name]
-        if not isinstance(row, Mapping):
-            name, row = "micro avg (= accuracy)", dict.fromkeys(("precision", "recall", "f1-score"), row)
-            row["support"] = total
-        support = "" if row.get("support") is None else f"{int(row['support']):,}"
-        rows.append((name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1-score")), support))
-    return table((rows_are, "precision", "recall", "F1", "support"), rows, rule_before=len(classes))
+def _classification(rows_are: str, report: Record) -> tuple[str, list[tuple[str, ...]], int]:
+    """What the rows are, the rows, and how many of them come before the averages."""
+    rows = [(name, *(f"{x:.3f}" for x in numbers), f"{support:,}") for name, *numbers, support in report_rows(report)]
+    return rows_are, rows, sum(row[0] not in _AVERAGES for row in rows)
 
 
 def report_of(labels: Sequence[str], confusion: np.ndarray) -> dict[str, Any]:
-    """What `sklearn.metrics.classification_report(output_dict=True, zero_division=0)` gives, computed from
-    the confusion matrix [C, C] (rows true, columns predicted)."""
-    right = np.diag(confusion).astype(float)
-    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    precision = np.divide(right, predicted, out=np.zeros(len(labels)), where=predicted > 0)
-    recall = np.divide(right, support, out=np.zeros(len(labels)), where=support > 0)
-    both = precision + recall
-    f1 = np.divide(2 * precision * recall, both, out=np.zeros(len(labels)), where=both > 0)
-    columns = {"precision": precision, "recall": recall, "f1-score": f1}
-    report: dict[str, Any] = {
-        label: {**{key: float(column[row]) for key, column in columns.items()}, "support": int(support[row])}
-        for row, label in enumerate(labels)
-    }
-    total = int(support.sum())
-    report["accuracy"] = float(right.sum() / max(total, 1))
-    weights = support / max(total, 1)
-    for name, weight in (("macro avg", np.full(len(labels), 1 / len(labels))), ("weighted avg", weights)):
-        report[name] = {key: float(column @ weight) for key, column in columns.items()} | {"support": total}
-    return report
+    """scikit-learn's `classification_report(output_dict=True)` of a confusion matrix [C, C] (rows true, columns
+    predicted), for older evaluations that hold no report."""
+    from sklearn.metrics import classification_report
+
+    # As many pairs (true, predicted) as each cell counts: nothing else of the examples matters to the report.
+    true, guess = np.repeat(np.indices(confusion.shape).reshape(2, -1), confusion.ravel(), axis=1)
+    options: dict[str, Any] = {"labels": range(len(labels)), "output_dict": True, "zero_division": 0}
+    return classification_report(true, guess, target_names=list(labels), **options)
 
 
-def _configuration(experiment: Mapping[str, Any]) -> str:
-    if not experiment:
-        return ""
-    plain = [(name, value) for name, value in experiment.items() if not isinstance(value, Mapping)]
-    nested = [(name, value) for name, value in experiment.items() if isinstance(value, Mapping)]
-    groups = ([("experiment", dict(plain))] if plain else []) + nested
-    cards = "".join(
-        f"<div class=card><h3>{html.escape(name)}</h3>{table((), list(_flatten(values)))}</div>"
-        for name, values in groups
-    )
-    return section("Configuration", f"<div class=cards>{cards}</div>")
+def _configuration(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(name, rows) of each group of an experiment; nothing where the file is absent."""
+    if not path.exists():
+        return []
+    advice = "delete it and run the command that wrote it"
+    with retold(lambda message: f"{path}: not valid JSON ({message}); {advice}", ValueError, TypeError, RecursionError):
+        experiment = dict(json.loads(path.read_text(encoding="utf-8")))
+    nested = {name: value for name, value in experiment.items() if isinstance(value, Mapping)}
+    plain = {name: value for name, value in experiment.items() if name not in nested}
+    groups = {"experiment": plain, **nested} if plain else nested
+    return [(name, _flatten(values)) for name, values in groups.items()]
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flatten(values: Record, prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -229,27 +201,12 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
     return rows
 
 
-# ------------------------------------------------------------------------------------------ small things
+# ---- small things
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AlbertError(f"{path}: not valid JSON ({error}); delete it and run the command that wrote it") from None
-    if not isinstance(value, dict):
-        raise AlbertError(f"{path}: a JSON object is needed, this is a {type(value).__name__}")
-    return value
-
-
-def _has_confusion(evaluation: Mapping[str, Any]) -> bool:
-    return bool(evaluation.get("labels")) and bool(evaluation.get("confusion"))
-
-
-def _last(records: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
-    return next((dict(record) for record in reversed(records) if record["kind"] == kind), {})
+def _image(title: str, path: Path) -> dict[str, str]:
+    """A PNG for the template, which takes it into the page itself."""
+    return {"title": title, "data": base64.b64encode(path.read_bytes()).decode()}
 
 
 def _is_finite(value: Any) -> bool:

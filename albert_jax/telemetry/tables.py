@@ -1,6 +1,6 @@
-"""Result tables on the terminal."""
+"""Tables and numbers as people read them on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PLAIN_WIDTH = 160  # columns when the output is a file or a pipe: rich would assume 80 and cut cells
+# Columns when the output is a file or a pipe: rich would assume 80 and cut cells, so that a log lost the end of names.
+_PLAIN_WIDTH = 160
 
 
 def print_table(
@@ -18,16 +19,14 @@ def print_table(
 
     >>> print_table("demo", ("score", "value", "baseline"), [("MLM accuracy", 0.3127, 0.047)])
     """
-    console = console or terminal()
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, title_style="bold", title_justify="left")
     for column, header in enumerate(headers):
-        cells = [row[column] for row in rows if column < len(row)]
-        numeric = any(_is_number(cell) for cell in cells)
-        numeric &= all(cell is None or _is_number(cell) for cell in cells)
+        cells = [row[column] for row in rows if column < len(row) and row[column] is not None]
+        numeric = bool(cells) and all(_is_number(cell) for cell in cells)
         table.add_column(Text(header), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))  # Text: a "[MASK]" is no markup
-    console.print(table)
+    (console or terminal()).print(table)
 
 
 def format_table(headers: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> str:
@@ -38,12 +37,24 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[Any]], title: s
     return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n")
 
 
+def report_rows(report: Mapping[str, Any]) -> list[tuple[str, float, float, float, int]]:
+    """(class or average, precision, recall, F1, support) of a `classification_report` as a dict, scikit-learn's or
+    seqeval's."""
+    rows = []
+    for name, row in report.items():
+        if isinstance(row, Mapping):
+            rows.append((name, row["precision"], row["recall"], row["f1-score"], int(row["support"])))
+        else:
+            # Where every example has one class, scikit-learn gives "accuracy" as a number instead of "micro avg":
+            # the two are the same.
+            rows.append(("micro avg (= accuracy)", row, row, row, int(report["weighted avg"]["support"])))
+    return rows
+
+
 def terminal() -> Console:
     """A console on stdout that is wide when stdout is not a terminal."""
-    console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal and not console.is_jupyter:
-        console = Console(highlight=False, width=_PLAIN_WIDTH)
-    return console
+    console = Console(highlight=False)
+    return console if console.is_terminal or console.is_jupyter else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
 def _is_number(value: Any) -> bool:
@@ -55,6 +66,23 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return str(value)
+    return f"{value:,}" if _is_number(value) else str(value)
+
+
+def format_count(value: float) -> str:
+    """830, 15.2k, 3.1M: three figures at most, for reading at a glance."""
+    for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            scaled = value / limit
+            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"
+    return f"{value:.0f}"
+
+
+def format_seconds(seconds: float) -> str:
+    """0:07, 12:34, 3:04:05 or "2d 3h" from two days on."""
+    whole = round(seconds)
+    if whole >= 2 * 86400:
+        return f"{whole // 86400}d {whole % 86400 // 3600}h"
+    hours, rest = divmod(whole, 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

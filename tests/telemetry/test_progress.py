@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from albert_jax.telemetry.progress import Progress, format_count, format_seconds
-from albert_jax.telemetry.tables import format_table, print_table
+from albert_jax.telemetry.progress import PrepareProgress, Progress, ProgressLine, in_chunks
+from albert_jax.telemetry.scores import Score
+from albert_jax.telemetry.tables import format_count, format_seconds, format_table, print_table
 
 SCALARS = {
     "loss": 7.1234567,
@@ -35,7 +36,7 @@ def make(total=1000, start=0, live=False, width=200, **rest):
 
 def test_plain_line_holds_everything():
     progress, output, clock = make()
-    progress.tick(1)
+    progress.move(1)
     clock.now = 10.0
     progress.show(101, "train", SCALARS)
     assert output.getvalue() == (
@@ -69,21 +70,21 @@ def test_time_left_ignores_compilation_and_counts_from_a_resume():
     assert progress.seconds_left is None
     assert progress.parts()[-1] == "compiling the first step"
     clock.now = 60.0
-    progress.tick(901)
+    progress.move(901)
     assert progress.seconds_left is None
     clock.now = 62.0
-    progress.tick(911)
+    progress.move(911)
     assert progress.seconds_left == pytest.approx(89 * 0.2)
 
 
 def test_live_line_is_rewritten_in_place():
     progress, output, clock = make(live=True)
     assert "compiling the first step" in output.getvalue()
-    progress.tick(1)
+    progress.move(1)
     clock.now = 5.0
     progress.show(51, "train", SCALARS)
     clock.now = 6.0
-    progress.tick(61)
+    progress.move(61)
     progress.say("a [bold] in the text")
     progress.close()
     progress.close()
@@ -96,7 +97,7 @@ def test_live_line_is_rewritten_in_place():
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_live_line_stays_one_line_and_keeps_time_left(width):
     progress, output, clock = make(live=True, width=width)
-    progress.tick(1)
+    progress.move(1)
     clock.now = 10.0
     progress.show(101, "train", SCALARS)
     progress.close()
@@ -105,12 +106,41 @@ def test_live_line_stays_one_line_and_keeps_time_left(width):
     assert "pretrain 101/1,000" in last and "1:30 left" in last
 
 
-def test_tick_alone_prints_nothing_on_a_plain_output():
+def test_a_step_alone_prints_nothing_on_a_plain_output():
     progress, output, clock = make()
     for step in range(100):
         clock.now += 20.0
-        progress.tick(step)
+        progress.move(step)
     assert output.getvalue() == ""
+
+
+def test_scores_of_ones_own_are_on_the_line():
+    progress, output, _ = make(scores=[Score("within_one", format=".1%", headline=True), Score("quiet")])
+    progress.show(50, "validation", {"accuracy": 0.5, "quiet": 1.0, "within_one": 0.75, "learning_rate": 0.1})
+    assert output.getvalue() == "pretrain 50/1,000 validation | within one 75.0% | rate 1.00e-01\n"
+
+
+def test_a_line_that_follows_what_is_read():
+    output, clock = io.StringIO(), Clock()
+    console = Console(file=output, force_terminal=False, width=200)
+    with ProgressLine("predict", 50, counted=False, console=console, plain_seconds=10.0, clock=clock) as line:
+        for word in line.follow(["hello"] * 10, len):
+            assert word == "hello"
+            clock.now += 3.0
+    assert output.getvalue().splitlines() == [
+        "predict 40% | 0:18 left",
+        "predict 80% | 0:06 left",
+        "predict 100% | took 0:30",
+    ]
+
+
+def test_what_is_quick_or_not_shown_prints_nothing(capfd):
+    assert list(in_chunks(range(5), 2, "encoding")) == [range(0, 2), range(2, 4), range(4, 5)]
+    for shown in (True, False):
+        with PrepareProgress(100, shown) as progress:
+            progress.report(1, 10, 40)
+    assert progress.done == 100
+    assert capfd.readouterr() == ("", "")
 
 
 def test_numbers_for_people():

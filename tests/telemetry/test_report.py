@@ -11,9 +11,10 @@ from matplotlib.image import imread
 from sklearn.metrics import classification_report, confusion_matrix
 
 from albert_jax.errors import AlbertError
-from albert_jax.telemetry.charts import CURVES, draw_curve, smooth
+from albert_jax.telemetry.charts import draw_curve, smooth
 from albert_jax.telemetry.records import METRICS, write_baselines
 from albert_jax.telemetry.report import report_of, write_report
+from albert_jax.telemetry.scores import Score, of_name, write_scores
 
 LABELS = ["flax", "jax", "numpy", "<optax> & co"]
 
@@ -179,6 +180,20 @@ def test_report_from_the_confusion_matrix_is_scikit_learns():
         assert found[name] == pytest.approx(row_), name
 
 
+def test_a_score_of_ones_own_has_tile_and_curve(tmp_path):
+    own = Score("within_one", "within 1 <star>", ".2f", baseline=0.25, against="always 3", headline=True)
+    write_scores(tmp_path, [own, Score("quiet")])
+    scores = {"within_one": 0.5, "quiet": 0.7, "accuracy": 0.9}
+    write_records(tmp_path, [{"step": step, "kind": "train"} | scores for step in (1, 2)])
+    page = Page(write_report(tmp_path).read_text())
+    assert "0.50 within 1 <star> training; always 3 0.25" in " ".join(text for text in page.text if text.strip())
+    assert not {"quiet", "accuracy"} & set(page.text)
+    assert [path.name for path in (tmp_path / "report").glob("*.png")] == ["within_1_star_.png"]
+    value = {"split": "test", "scores": {"within_one": 0.75}, "baselines": {"within_one": 0.5}}
+    (tmp_path / "evaluation-test.json").write_text(json.dumps(value))
+    assert "test; always 3 0.50" in Page(write_report(tmp_path).read_text()).text
+
+
 def test_empty_workdir_still_gives_a_page(tmp_path):
     page = Page(write_report(tmp_path).read_text())
     assert any("No curves" in text for text in page.text)
@@ -200,10 +215,6 @@ def test_missing_workdir_and_broken_file(tmp_path):
         write_report(tmp_path)
 
 
-def curve_of(scalar):
-    return next(curve for curve in CURVES if curve.scalar == scalar)
-
-
 def pixels(path, color):
     """Number of opaque pixels of this colour."""
     picture = imread(path)
@@ -215,9 +226,8 @@ def test_baseline_is_drawn_across_the_picture(tmp_path):
     from albert_jax.telemetry.charts import COLORS
 
     records = [{"step": step, "kind": "train", "mlm_accuracy": step / 100} for step in range(1, 41)]
-    curve = curve_of("mlm_accuracy")
-    assert draw_curve(curve, records, {"unigram_accuracy": 0.047}, tmp_path / "with.png")
-    assert draw_curve(curve, records, {}, tmp_path / "without.png")
+    assert draw_curve(of_name("mlm_accuracy", {"unigram_accuracy": 0.047}), records, tmp_path / "with.png")
+    assert draw_curve(of_name("mlm_accuracy"), records, tmp_path / "without.png")
     assert pixels(tmp_path / "with.png", COLORS["baseline"]) > 500
     assert pixels(tmp_path / "without.png", COLORS["baseline"]) == 0
     assert pixels(tmp_path / "with.png", COLORS["train"]) > 500
@@ -230,25 +240,20 @@ def test_training_and_validation_share_the_axes(tmp_path):
     from albert_jax.telemetry.charts import COLORS
 
     records = [{"step": step, "kind": kind, "loss": 1.0} for step in (1, 2) for kind in ("train", "validation")]
-    assert draw_curve(curve_of("loss"), records, {}, tmp_path / "a.png")
+    assert draw_curve(of_name("loss"), records, tmp_path / "a.png")
     assert pixels(tmp_path / "a.png", COLORS["validation"]) > 50
     records = [{"step": 1, "kind": "train", "loss": float("nan")}, {"step": 2, "kind": "event", "text": ""}]
-    assert not draw_curve(curve_of("loss"), records, {}, tmp_path / "b.png")
+    assert not draw_curve(of_name("loss"), records, tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()
 
 
-def test_issue_curves_are_all_there():
-    files = {curve.scalar: curve for curve in CURVES}
-    assert {
-        "loss",
-        "mlm_accuracy",
-        "order_accuracy",
-        "learning_rate",
-        "tokens_per_second",
-        "accuracy",
-    } <= set(files)
-    assert files["mlm_accuracy"].baseline == "unigram_accuracy"
-    assert files["order_accuracy"].baseline == "order_chance"
+def test_issue_curves_are_all_there(tmp_path):
+    names = ["loss", "mlm_accuracy", "order_accuracy", "learning_rate", "tokens_per_second", "accuracy"]
+    write_records(tmp_path, [{"step": 1, "kind": "train"} | dict.fromkeys(names, 0.5)])
+    files = {path.stem for path in write_report(tmp_path).parent.glob("*.png")}
+    assert files == {*names} - {"tokens_per_second"} | {"throughput"}
+    assert of_name("mlm_accuracy", {"unigram_accuracy": 0.047}).baseline == 0.047
+    assert of_name("order_accuracy").baseline == 0.5
 
 
 def test_smoothing():

@@ -14,10 +14,11 @@ import pytest
 from rich.console import Console
 
 from albert_jax.errors import AlbertError
-from albert_jax.telemetry import run as room
+from albert_jax.fields import check
+from albert_jax.telemetry import run, sinks
 from albert_jax.telemetry.progress import Progress
 from albert_jax.telemetry.records import METRICS, read_metrics, to_numbers, write_baselines
-from albert_jax.telemetry.run import Telemetry, TelemetryConfig
+from albert_jax.telemetry.run import NullTelemetry, Telemetry, TelemetryConfig
 from albert_jax.telemetry.watch import WatchConfig
 
 QUIET = TelemetryConfig(tensorboard=False)
@@ -154,13 +155,18 @@ def test_killed_process_leaves_whole_lines(tmp_path):
 
 
 def test_disabled_does_nothing_and_touches_no_value(tmp_path):
-    log = Telemetry(tmp_path / "run", TelemetryConfig(), 10, 0, enabled=False)
+    log = TelemetryConfig().build(tmp_path / "run", 10, 0, enabled=False)
     log.log(1, "train", {"loss": object()})
     log.event(1, "text")
     log.tick(1)
     log.say("text")
     log.close()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_silent_telemetry_has_every_method():
+    """One that it lacked would run in a process that may not write."""
+    assert {name for name in vars(Telemetry) if not name.startswith("_")} <= set(vars(NullTelemetry))
 
 
 def test_unwritable_workdir_is_one_clear_line(tmp_path):
@@ -172,7 +178,7 @@ def test_unwritable_workdir_is_one_clear_line(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_full_disk_is_one_clear_line(tmp_path):
     log, _ = make(tmp_path)
-    log._file = open("/dev/full", "w")  # noqa: SIM115
+    log._metrics._file = open("/dev/full", "w")  # noqa: SIM115
     with pytest.raises(AlbertError, match=r"No space left on device"):
         log.log(1, "train", {"loss": 1.0})
 
@@ -215,20 +221,18 @@ def test_tensorboard_files_can_be_read_back(tmp_path):
 
 
 def test_absent_packages_are_mentioned_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(room, "_SAID", set())
+    monkeypatch.setattr(sinks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sinks, "_REPORTED_ABSENT", set())
     config = TelemetryConfig(tensorboard=True, wandb=True)
-    said = train(tmp_path, 0, 3, config=config).export_text()
-    assert said.count("TensorBoard is off: the tensorboardX package is not installed") == 1
-    assert said.count("W&B is off: the wandb package is not installed") == 1
+    messages = train(tmp_path, 0, 3, config=config).export_text()
+    assert messages.count("TensorBoard is off: the tensorboardX package is not installed") == 1
+    assert messages.count("W&B is off: the wandb package is not installed") == 1
     assert "is off" not in train(tmp_path, 0, 3, config=config).export_text()
     assert len(read_metrics(tmp_path)) == 3
 
 
 def test_failing_companions_never_stop_training(tmp_path, monkeypatch):
     class Broken:
-        name = "TensorBoard"
-
         def __init__(self, *arguments):
             self.calls = 0
 
@@ -242,11 +246,11 @@ def test_failing_companions_never_stop_training(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise RuntimeError("no network")
 
-    monkeypatch.setattr(room, "_TensorBoard", Broken)
-    monkeypatch.setattr(room, "_WandB", refuse)
-    said = train(tmp_path, 0, 10, config=TelemetryConfig(wandb=True)).export_text()
-    assert "W&B is off: RuntimeError: no network" in said
-    assert said.count("TensorBoard is off from here on: OSError: disk quota") == 1
+    monkeypatch.setattr(sinks, "TensorBoard", Broken)
+    monkeypatch.setattr(sinks, "WandB", refuse)
+    messages = train(tmp_path, 0, 10, config=TelemetryConfig(wandb=True)).export_text()
+    assert "W&B is off: RuntimeError: no network" in messages
+    assert messages.count("TensorBoard is off from here on: OSError: disk quota") == 1
     assert [r["step"] for r in read_metrics(tmp_path) if r["kind"] == "train"] == list(range(1, 11))
 
 
@@ -275,8 +279,8 @@ def test_wandb_run_is_found_again_after_a_resume(tmp_path, monkeypatch):
 
 def test_profile_window(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(room.jax.profiler, "start_trace", lambda path: calls.append(("start", path)))
-    monkeypatch.setattr(room.jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    monkeypatch.setattr(run.jax.profiler, "start_trace", lambda path: calls.append(("start", path)))
+    monkeypatch.setattr(run.jax.profiler, "stop_trace", lambda: calls.append("stop"))
     log, _ = make(tmp_path, config=TelemetryConfig(tensorboard=False, profile_from=3, profile_steps=2))
     at = {}
     for step in range(1, 10):
@@ -288,8 +292,8 @@ def test_profile_window(tmp_path, monkeypatch):
 
 def test_profile_open_at_the_end_is_closed(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(room.jax.profiler, "start_trace", lambda path: calls.append("start"))
-    monkeypatch.setattr(room.jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    monkeypatch.setattr(run.jax.profiler, "start_trace", lambda path: calls.append("start"))
+    monkeypatch.setattr(run.jax.profiler, "stop_trace", lambda: calls.append("stop"))
     log, _ = make(tmp_path, config=TelemetryConfig(tensorboard=False, profile_from=3, profile_steps=50))
     log.tick(3)
     log.close()
@@ -304,10 +308,19 @@ def test_baselines(tmp_path):
     }
 
 
+def test_configurations_know_their_ranges():
+    for config in (TelemetryConfig(log_every=0), TelemetryConfig(profile_steps=0), WatchConfig(window=0)):
+        with pytest.raises(AlbertError, match="must be at least 1"):
+            check(config)
+    for config in (TelemetryConfig(plain_seconds=-1.0), TelemetryConfig(profile_from=-1), WatchConfig(grace_steps=-1)):
+        with pytest.raises(AlbertError, match="must not be negative"):
+            check(config)
+
+
 def test_import_starts_no_device():
     code = (
         "import sys\nfrom albert_jax.telemetry import report, run, throughput, watch\n"
         "from jax._src import xla_bridge\nassert not xla_bridge.backends_are_initialized()\n"
-        "assert not {'matplotlib', 'tensorboardX', 'wandb', 'tensorflow'} & set(sys.modules)\n"
+        "assert not {'matplotlib', 'jinja2', 'tensorboardX', 'wandb', 'tensorflow'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

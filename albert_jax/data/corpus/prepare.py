@@ -19,7 +19,7 @@ from albert_jax.data.corpus.vocabulary import directory_vocabulary, given_vocabu
 from albert_jax.data.store import paths as layout
 from albert_jax.data.store.summary import Summary
 from albert_jax.errors import AlbertError
-from albert_jax.telemetry.preparing import Progress, step
+from albert_jax.telemetry.progress import PrepareProgress, step
 
 __all__ = ["PrepareConfig", "Summary", "prepare"]
 
@@ -73,7 +73,7 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> Summary:
         job = shards.Job(directory, config.validation, config.test, config.max_document_pieces)
         missing = {unit: parts for unit, parts in enumerate(units) if not shards.done_file(directory, unit).exists()}
         size = sum(part.size for parts in missing.values() for part in parts)
-        with Progress(size, show_progress) as progress:
+        with PrepareProgress(size, show_progress) as progress:
             if config.runner != "local":
                 workers.run_beam(job, missing, config.runner, config.beam_options)
             elif cores == 1 or len(missing) <= 1:

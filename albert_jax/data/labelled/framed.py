@@ -9,7 +9,7 @@ import numpy as np
 
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
-from albert_jax.telemetry.preparing import in_chunks
+from albert_jax.telemetry.progress import in_chunks
 
 MIN_LENGTH = 8  # S: special pieces and room for something between them
 _CHUNK = 1000  # texts that are encoded at once

@@ -14,7 +14,7 @@ import numpy as np
 
 from albert_jax.data.labelled.framed import digest, frame
 from albert_jax.data.text.tokenizers import AnyTokenizer
-from albert_jax.telemetry.preparing import in_chunks
+from albert_jax.telemetry.progress import in_chunks
 
 _CHUNK = 500  # sentences that are encoded at once
 
