@@ -133,6 +133,7 @@ def train(
             name=experiment.name,
             watch=experiment.watch.build(task.baselines("validation").get("mlm_loss")),
             experiment=experiments.to_dict(experiment),
+            scores=task.scores,
         ) as telemetry,
     ):
         for line in [banner(experiment, layout.mesh, count(state.params)), *messages]:

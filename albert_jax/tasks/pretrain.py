@@ -77,7 +77,7 @@ class PretrainObjective(Objective):
         accuracy = share("order_accuracy", "order accuracy", baseline=0.5, against="chance", headline=True)
         self.scores = (
             loss(headline=True),
-            loss("mlm_loss", "MLM loss", against="unigram entropy", headline=True),
+            loss("mlm_loss", "MLM loss", against="unigram entropy"),
             *((loss("order_loss", "order loss"),) if order else ()),
             share("mlm_accuracy", "MLM accuracy", against="unigram", headline=True),
             *((accuracy,) if order else ()),

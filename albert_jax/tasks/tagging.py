@@ -78,8 +78,8 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         share("accuracy", against="majority class", headline=True),
         Score("precision", format=".3f"),
         Score("recall", format=".3f"),
-        Score("f1", "entity F1", ".3f", headline=True),
-        Score("f1_macro", "macro F1", ".3f", headline=True),
+        Score("f1", "entity F1", ".3f", headline=True, chart="F1 over entities"),
+        Score("f1_macro", "macro F1", ".3f", headline=True, chart="F1, mean over classes"),
     )
     best = "f1"
     outputs = ("predicted", "probability")

@@ -18,7 +18,7 @@ from albert_jax.tasks.base import Evaluation, Outputs, Sums, cross_entropy
 from albert_jax.telemetry.scores import Score, loss, share
 
 _F1_MICRO = Score("f1_micro", "micro F1", ".3f", headline=True)
-_F1_MACRO = Score("f1_macro", "macro F1", ".3f", headline=True)
+_F1_MACRO = Score("f1_macro", "macro F1", ".3f", headline=True, chart="F1, mean over classes")
 IMBALANCE = 10.0  # times that the largest class exceeds the smallest before a run warns of it
 
 
@@ -158,7 +158,7 @@ class Number:
     best = "pearson"
     scores = (
         loss(headline=True),
-        Score("pearson", "Pearson", ".3f", headline=True),
+        Score("pearson", "Pearson", ".3f", headline=True, chart="Pearson correlation"),
         Score("spearman", "Spearman", ".3f"),
         Score("rmse", "RMSE", higher_is_better=False),
     )

@@ -71,7 +71,7 @@ def test_killed_and_continued_gives_the_same_bytes(config: PrepareConfig, tmp_pa
     out = Path(config.out)
     program = f"""
 if __name__ == "__main__":
-    from albert_jax.data.prepare import PrepareConfig, prepare
+    from albert_jax.data.corpus.prepare import PrepareConfig, prepare
     prepare({config!r})
 """
     script = tmp_path / "run.py"
