@@ -108,7 +108,7 @@ def compile_plain(size: str, mesh: str, topology: str, constrained: bool) -> Tra
     import optax
 
     from albert_jax.engine.state import abstract_params, abstract_state, bind, count, definition, lay_out, shardings
-    from albert_jax.model.axes import placing
+    from albert_jax.model.layers import shard_activations
     from albert_jax.plan.hlo import collectives
     from albert_jax.plan.topology import find_topology
     from albert_jax.tasks.pretrain import PretrainObjective, random_batch
@@ -124,7 +124,7 @@ def compile_plain(size: str, mesh: str, topology: str, constrained: bool) -> Tra
         weights = {name: jnp.maximum(weight, 1.0) for name, weight in task.weights(batch).items()}
 
         def loss(params: Any) -> jax.Array:
-            with placing({"batch": ROWS} if constrained else {}):
+            with shard_activations({"batch": ROWS} if constrained else {}):
                 sums, _ = task.sums(bind(graph, params), batch, None)
             return sum(sums[name][0] / weights[sums[name][1]] for name in task.losses)  # type: ignore[return-value]
 

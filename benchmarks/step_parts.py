@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from albert_jax.model import attention, functions
+from albert_jax.model import attention, layers
 from albert_jax.model.config import albert
 from albert_jax.telemetry.tables import print_table
 
@@ -77,12 +77,12 @@ def main() -> None:
     attend = lambda q, k, v: attention.attend(q, k, v, mask)  # noqa: E731
     dense_DD, dense_DF, pairs = 2.0 * rows * D * D, 2.0 * rows * D * F, 4.0 * rows * S * D
     fwd_bwd = [
-        ("dense D -> D", functions.dense, naive_dense, (x, x, square, bias_D), 3 * dense_DD, 4),
-        ("dense D -> F", functions.dense, naive_dense, (wide, x, up, bias_F), 3 * dense_DF, 1),
-        ("dense F -> D", functions.dense, naive_dense, (x, wide, down, bias_D), 3 * dense_DF, 1),
+        ("dense D -> D", layers.dense, naive_dense, (x, x, square, bias_D), 3 * dense_DD, 4),
+        ("dense D -> F", layers.dense, naive_dense, (wide, x, up, bias_F), 3 * dense_DF, 1),
+        ("dense F -> D", layers.dense, naive_dense, (x, wide, down, bias_D), 3 * dense_DF, 1),
         ("attention", attend, naive_attention, (mixed, q, k, v), 3 * pairs, 1),
-        ("gelu", functions.gelu_tanh, naive_gelu, (wide, wide), 0.0, 1),
-        ("layer_norm", functions.layer_norm, None, (x, x, scale, bias_D), 0.0, 2),
+        ("gelu", layers.gelu_tanh, naive_gelu, (wide, wide), 0.0, 1),
+        ("layer_norm", layers.layer_norm, None, (x, x, scale, bias_D), 0.0, 2),
     ]
     parts: list[Part] = [("matmul D -> F (peak)", jnp.matmul, (x, up), dense_DF)]
     parts += [(name, both_passes(ours), arguments, flops) for name, ours, _, arguments, flops, _ in fwd_bwd]

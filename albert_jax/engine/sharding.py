@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from albert_jax.errors import AlbertError
 from albert_jax.fields import JsonNames, JsonSizes
-from albert_jax.model.axes import Axes
+from albert_jax.model.layers import Axes
 
 SLICE, DATA, FSDP, TENSOR = AXES = ("slice", "data", "fsdp", "tensor")
 ROWS = (SLICE, DATA, FSDP)  # the axes that the rows of a batch are divided over

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from albert_jax.engine.sharding import TENSOR, Layout, MeshConfig
 from albert_jax.errors import AlbertError
-from albert_jax.model.axes import Axes
+from albert_jax.model.layers import Axes
 from albert_jax.tasks.base import Objective
 
 Params = dict[str, Any]

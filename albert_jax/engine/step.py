@@ -19,8 +19,8 @@ from jax.sharding import PartitionSpec as P
 
 from albert_jax.engine.sharding import DATA, FSDP, ROWS, SLICE, TENSOR, Layout
 from albert_jax.engine.state import Params, TrainState, bind, definition, shardings
-from albert_jax.model.axes import placing
 from albert_jax.model.config import AlbertConfig
+from albert_jax.model.layers import shard_activations
 from albert_jax.tasks.base import Batch, Objective
 
 Metrics = dict[str, jax.Array]
@@ -123,7 +123,7 @@ def make_gradients(
         params = _gather(params, layout)
 
         def loss(params: Params, batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, Metrics]:
-            with placing(layout.activations):
+            with shard_activations(layout.activations):
                 sums, _ = task.sums(bind(graph, params), batch, keys)
             metrics = {name: total / weights[weight] for name, (total, weight) in sums.items()}
             if replica_clip:
@@ -208,7 +208,7 @@ def make_eval_step(task: Objective, layout: Layout) -> Any:
 
     def local(params: Params, batch: Batch) -> Any:
         weights = task.weights(batch)
-        with placing(layout.activations):
+        with shard_activations(layout.activations):
             sums, outputs = task.sums(bind(graph, _gather(params, layout)), batch, None)
         pairs = {name: (total, weights[weight]) for name, (total, weight) in sums.items()}
         return jax.lax.psum(pairs, ROWS), outputs | {"example_weight": batch["example_weight"]}

@@ -1,70 +1,43 @@
-"""A restored model: an Albert with the head that was asked for, and what it returns."""
+"""A restored model: `AlbertWithHead` behind checks of its inputs, compiled, without dropout."""
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
-from albert_jax.errors import AlbertError
+from albert_jax.errors import refuse, retold
 from albert_jax.interop.names import parts
 from albert_jax.interop.safetensors import aligned
-from albert_jax.model.albert import Albert
 from albert_jax.model.config import AlbertConfig
-from albert_jax.model.heads import MaskedLanguageHead
-from albert_jax.model.layers import Dense
+from albert_jax.model.heads import HEADS, AlbertWithHead, Head
 
-Head = Literal["pretrain", "mlm", "classification", "tagging", "span", "choice"]
-# What each head needs beside the encoder. Named as the tasks are; "mlm" is "pretrain" without the sentence order.
+# What each head needs in the source beside the encoder.
 NEEDED: dict[Head, set[str]] = {
-    "pretrain": {"albert/pooler", "mlm", "order"},
-    "mlm": {"mlm"},
-    "classification": {"albert/pooler", "classifier"},
-    "tagging": {"classifier"},
-    "span": {"span"},
-    "choice": {"albert/pooler", "classifier"},
+    head: {*found, *("albert/pooler" for part in found.values() if part.reads == "pooled")}
+    for head, found in HEADS.items()
 }
 
 
 class RestoredOutput(NamedTuple):
     """What a restored model returns; None for what its head does not make. All float32."""
 
-    hidden: jax.Array  # [B, S, D] after the last layer
-    pooled: jax.Array | None  # [B, D]; None where the source has no pooler
-    all_hidden: jax.Array | None = None  # [L, B, S, D] after each layer, when asked for
-    mlm_logits: jax.Array | None = None  # [B, P, V] at the positions given
-    order_logits: jax.Array | None = None  # [B, 2]: 0 in order, 1 swapped
-    logits: jax.Array | None = None  # [B, C] of a classification or choice, [B, S, C] of a tagging
-    start_logits: jax.Array | None = None  # [B, S]
-    end_logits: jax.Array | None = None  # [B, S]
+    hidden: Array  # [B, S, D] after the last layer
+    pooled: Array | None  # [B, D]; None where the source has no pooler
+    all_hidden: Array | None = None  # [L, B, S, D] after each layer, when asked for
+    mlm_logits: Array | None = None  # [B, P, V] at the positions given
+    order_logits: Array | None = None  # [B, 2]: 0 in order, 1 swapped
+    logits: Array | None = None  # [B, C] of a classification or choice, [B, S, C] of a tagging
+    start_logits: Array | None = None  # [B, S]
+    end_logits: Array | None = None  # [B, S]
 
 
-class RestoredAlbert(nnx.Module):
-    """An Albert under `albert` and its head beside it, under the names of `albert_jax.model.heads`.
-
-    Attributes: `config`, `head` (None: the encoder alone), `pools` (the source has a pooler).
-    """
-
-    def __init__(self, config: AlbertConfig, head: Head | None, classes: int, pools: bool, *, rngs: nnx.Rngs):
-        self.config, self.head, self.pools = config, head, pools
-        self.albert = Albert(config, rngs=rngs)
-        if not pools:
-            del self.albert.pooler
-
-        def dense(size: int) -> Dense:
-            return Dense(config.hidden_size, size, deviation=config.initializer_range, rngs=rngs)
-
-        needed = NEEDED[head] if head else set()
-        if "mlm" in needed:
-            self.mlm = MaskedLanguageHead(config, rngs=rngs)
-        if "order" in needed:
-            self.order = dense(2)
-        if "classifier" in needed:
-            self.classifier = dense(classes)
-        if "span" in needed:
-            self.span = dense(2)
+class RestoredAlbert(AlbertWithHead):
+    """What `albert_jax.load` returns: `albert`, `config`, `head` (None: no head), `pools` (the source has a pooler)."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -92,131 +65,101 @@ class RestoredAlbert(nnx.Module):
         Raises AlbertError for an id, segment or position outside its table, shapes that do not fit, a mask of other
         values than true and false (or 1 and 0), and sequences longer than the position table.
         """
-        input_ids = _whole(input_ids, "input_ids", self.config.vocab_size)
+        input_ids = _array(input_ids, "input_ids", self.config.vocab_size)
         segment_ids = np.zeros(input_ids.shape, np.int32) if segment_ids is None else segment_ids
-        segment_ids = _whole(segment_ids, "segment_ids", self.config.segment_types)
-        mask = np.ones(input_ids.shape, bool) if mask is None else _truth(mask)
-        wanted = 3 if self.head == "choice" else 2
-        if input_ids.ndim != wanted or not input_ids.shape == segment_ids.shape == mask.shape:
-            raise AlbertError(
-                f"input_ids {input_ids.shape}, segment_ids {segment_ids.shape} and mask {mask.shape} must have "
-                f"one shape {'[B, C, S]' if wanted == 3 else '[B, S]'}"
-            )
+        segment_ids = _array(segment_ids, "segment_ids", self.config.segment_types)
+        mask = np.ones(input_ids.shape, bool) if mask is None else _array(mask, "mask")
         if positions is not None:
-            if not hasattr(self, "mlm"):
-                raise AlbertError(f"positions are for MLM logits, and this model has the head {self.head!r}; "
-                                  'load it with head="pretrain" or head="mlm"')  # fmt: skip
-            positions = _whole(positions, "positions", input_ids.shape[-1])
-            if positions.ndim != 2 or len(positions) != len(input_ids):
-                raise AlbertError(f"positions {positions.shape} must be [B, P] for input_ids {input_ids.shape}")
+            positions = _array(positions, "positions", input_ids.shape[-1] if input_ids.ndim else 1)
+        refuse(self._misfits(input_ids, segment_ids, mask, positions))
         graph, state = nnx.split(self, nnx.Param)
         with jax.default_matmul_precision("highest"):  # a TPU or GPU would round float32 products otherwise
             return _run(graph, state, input_ids, segment_ids, mask, positions, all_hidden=all_hidden)
 
-    def forward(
-        self, input_ids: jax.Array, segment_ids: jax.Array, mask: jax.Array, positions: Any, all_hidden: bool
-    ) -> RestoredOutput:
-        """What `__call__` compiles."""
-        shape = input_ids.shape
-        input_ids, segment_ids, mask = (x.reshape(-1, shape[-1]) for x in (input_ids, segment_ids, mask))
-        hidden, pooled, states = self._encode(input_ids, segment_ids, mask, all_hidden)
-        out: dict[str, jax.Array] = {}
-        if hasattr(self, "mlm") and positions is not None:
-            out["mlm_logits"] = self.mlm(hidden, positions, self.albert.embeddings.word[...])
-        if hasattr(self, "order"):
-            out["order_logits"] = self.order(pooled)
-        if self.head == "span":
-            start_and_end = self.span(hidden)
-            out |= {"start_logits": start_and_end[..., 0], "end_logits": start_and_end[..., 1]}
-        if hasattr(self, "classifier"):
-            logits = self.classifier(hidden if self.head == "tagging" else pooled)
-            out["logits"] = logits.reshape(shape[:2]) if self.head == "choice" else logits
-        found = RestoredOutput(hidden, pooled, states, **out)
-        return jax.tree.map(lambda x: x.astype(jnp.float32), found)
-
-    def _encode(self, input_ids: jax.Array, segment_ids: jax.Array, mask: jax.Array, all_hidden: bool) -> Any:
-        albert = self.albert
-        if self.pools:
-            return albert(input_ids, segment_ids, mask, all_hidden=all_hidden)
-        x = albert.embeddings(input_ids, segment_ids, None).astype(jnp.dtype(self.config.compute_dtype))
-        if hasattr(albert, "projection"):
-            x = albert.projection(x)
-        hidden, states = albert.encoder(x, mask.astype(bool), None, all_hidden)
-        return hidden, None, states
+    def _misfits(self, input_ids: Any, segment_ids: Any, mask: Any, positions: Any) -> Iterator[str]:
+        wanted = "[B, C, S]" if self.head == "choice" else "[B, S]"
+        if input_ids.ndim != wanted.count(",") + 1 or not input_ids.shape == segment_ids.shape == mask.shape:
+            yield (
+                f"input_ids {input_ids.shape}, segment_ids {segment_ids.shape} and mask {mask.shape} must have one "
+                f"shape {wanted}"
+            )
+        if positions is not None and not hasattr(self, "mlm"):
+            yield (
+                f"positions are for MLM logits, and this model has the head {self.head!r}; "
+                'load it with head="pretrain" or head="mlm"'
+            )
+        if positions is not None and (positions.ndim != 2 or len(positions) != len(input_ids)):
+            yield f"positions {positions.shape} must be [B, P] for input_ids {input_ids.shape}"
 
 
-def _forward(graph: nnx.GraphDef, state: nnx.State, *inputs: Any, all_hidden: bool) -> RestoredOutput:
-    return nnx.merge(graph, state).forward(*inputs, all_hidden)
+@partial(jax.jit, static_argnums=0, static_argnames="all_hidden")
+def _run(graph: nnx.GraphDef, state: nnx.State, *inputs: Any, all_hidden: bool) -> RestoredOutput:
+    encoded, logits = nnx.merge(graph, state).outputs(*inputs, all_hidden=all_hidden)
+    return RestoredOutput(*encoded, **logits)
 
 
-_run = jax.jit(_forward, static_argnums=0, static_argnames="all_hidden")
-
-
-def _whole(values: Any, name: str, below: int) -> Any:
-    """`values` as an array of whole numbers in [0, below). Indexing past a table would clamp without a word."""
-    if isinstance(values, jax.core.Tracer):
+def _array(values: Any, name: str, rows: int = 0) -> Any:
+    """`values`, lists or arrays, as an int32 array of row numbers of a table; where `rows` is 0, as true and false."""
+    if isinstance(values, jax.core.Tracer):  # has no values to check yet
         return values
-    array = _array(values, name)
-    if array.dtype.kind not in "iu":
-        raise AlbertError(f"{name} are {array.dtype}, not whole numbers")
-    if array.min() < 0 or array.max() >= below:
-        wrong = array[(array < 0) | (array >= below)].flat[0]
-        raise AlbertError(f"{name} hold {wrong}, outside 0..{below - 1}; do they come from another vocabulary?")
-    return array.astype(np.int32)
-
-
-def _truth(values: Any) -> Any:
-    """`values` as an array of true and false, from these or from 1 and 0."""
-    if isinstance(values, jax.core.Tracer):
-        return values
-    array = _array(values, "mask")
-    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise AlbertError(f"mask is {array.dtype} with other values than true and false, or 1 and 0")
-    return array.astype(bool)
-
-
-def _array(values: Any, name: str) -> np.ndarray:
-    try:
+    with retold(lambda _: f"{name} have rows of different lengths; pad them to one, and give a mask", ValueError):
         array = np.asarray(values)
-    except ValueError as error:
-        raise AlbertError(f"{name} have rows of different lengths; pad them to one, and give a mask") from error
+    refuse(_value_flaws(array, name, rows))
+    return array.astype(np.int32 if rows else bool)
+
+
+def _value_flaws(array: np.ndarray, name: str, rows: int) -> Iterator[str]:
     if not array.size:
-        raise AlbertError(f"{name} {array.shape} hold nothing")
-    return array
+        yield f"{name} {array.shape} hold nothing"
+    if not rows:
+        if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+            yield f"{name} is {array.dtype} with other values than true and false, or 1 and 0"
+        return
+    if array.dtype.kind not in "iu":
+        yield f"{name} are {array.dtype}, not whole numbers"
+    outside = array[(array < 0) | (array >= rows)]
+    if outside.size:  # indexing past a table would clamp silently
+        yield f"{name} hold {outside[0]}, outside 0..{rows - 1}; do they come from another vocabulary?"
+
+
+# ---- restoring
 
 
 def build(config: AlbertConfig, head: Head | None, flat: dict[str, np.ndarray], source: str) -> RestoredAlbert:
-    """The model whose parameters are `flat` (path -> array, see `names.to_ours`); parts that it does not use are left.
-    It computes in float32 whatever `config` was trained in.
-
-    Takes the arrays out of `flat` as it goes. Raises AlbertError when the head's parameters are not there.
+    """The model whose parameters are `flat` (path -> array, see `names.to_ours`), in float32 whatever `config` was
+    trained in. Parts that it does not use are left in `flat`, all others taken out as it goes, so that no two copies of
+    the model exist at once. Raises AlbertError when the head's parameters are not in `flat`.
     """
-    if head is not None and head not in NEEDED:
-        raise AlbertError(f"there is no head {head!r}; choose {', '.join(NEEDED)}, or None for the encoder alone")
-    config = dataclasses.replace(config, compute_dtype="float32", attention="xla", remat="none", scan=True)
-    there = parts(flat)
-    lacking = sorted((NEEDED[head] if head else set()) - there)
-    if lacking:
-        raise AlbertError(
-            f"{source}: the head {head!r} needs {', '.join(lacking)}, which the source does not have; it has "
-            f"{', '.join(sorted(there))}"
-        )
     classes = flat["classifier/kernel"].shape[1] if "classifier/kernel" in flat else 0
-    if head == "choice" and classes != 1:
-        raise AlbertError(f"{source}: a choice has one number for each text and this classifier has {classes} classes; "
-                          'use head="classification"')  # fmt: skip
-    pools = "albert/pooler" in there
-    model = nnx.eval_shape(
-        lambda: RestoredAlbert(config, head, classes, pools, rngs=nnx.Rngs(params=jax.random.key(0)))
-    )
+    refuse(_head_misfits(head, classes, flat, source))
+    config = dataclasses.replace(config, compute_dtype="float32", attention="xla", remat="none", scan=True)
+    pools = "albert/pooler" in parts(flat)
+    model = nnx.eval_shape(lambda: RestoredAlbert(config, head, classes, pools, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(model, nnx.Param)
-    nested = nnx.to_pure_dict(state)
 
-    def put(path: Any, _: Any) -> jax.Array:
+    def put(path: Any, _: Any) -> Array:
         array = flat.pop(jax.tree_util.keystr(path, simple=True, separator="/"))
-        if array.ctypes.data % 64:
+        if array.ctypes.data % 64:  # JAX on CPU takes memory over as it is only where it is aligned so
             unaligned, array = array, aligned(array.shape)
             array[...] = unaligned
         return jax.device_put(array)
 
-    return nnx.merge(graph, nnx.State(jax.tree_util.tree_map_with_path(put, nested)))
+    return nnx.merge(graph, nnx.State(jax.tree_util.tree_map_with_path(put, nnx.to_pure_dict(state))))
+
+
+def _head_misfits(head: Head | None, classes: int, flat: Mapping[str, np.ndarray], source: str) -> Iterator[str]:
+    if head is None:
+        return
+    if head not in HEADS:
+        yield f"there is no head {head!r}; choose {', '.join(HEADS)}, or None for the encoder alone"
+    found = parts(flat)
+    if lacking := sorted(NEEDED[head] - found):
+        yield (
+            f"{source}: the head {head!r} needs {', '.join(lacking)}, which the source does not have; it has "
+            f"{', '.join(sorted(found))}"
+        )
+    if head == "choice" and classes != 1:
+        yield (
+            f"{source}: a choice has one number for each text and this classifier has {classes} classes; "
+            'use head="classification"'
+        )

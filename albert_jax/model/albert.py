@@ -1,21 +1,146 @@
-"""ALBERT without a head: factorised embeddings, shared encoder, pooler."""
+"""ALBERT without a head: factorised embeddings, one shared block applied L times, pooler.
 
+The block's parameters are closed over by the scan over layers, never stacked: neither the parameter tree nor the size
+of the compiled program depends on the depth.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from albert_jax.errors import AlbertError
+from albert_jax.model.attention import backend
 from albert_jax.model.config import AlbertConfig
-from albert_jax.model.encoder import Encoder, fold
-from albert_jax.model.layers import Dense, Dropout, LayerNorm, truncated_normal
+from albert_jax.model.layers import Dense, Dropout, LayerNorm, activation, fold, joint, normal_param, shard, shard_rows
+
+# ---- the block
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention with output projection. Kernels are 2-D [D, D], as in the original."""
+
+    def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
+        def dense(*axes: str) -> Dense:
+            D, deviation = config.hidden_size, config.initializer_range
+            return Dense(D, D, deviation=deviation, rngs=rngs, axes=axes)
+
+        self.query, self.key, self.value = (dense("hidden", "heads") for _ in range(3))
+        self.output = dense("heads", "hidden")
+        self.heads = config.heads
+        self.dropout = config.attention_dropout
+        self.attend = backend(config.attention)
+
+    def __call__(self, x_BxSxD: Array, mask_BxS: Array, keys_B: Array | None) -> Array:
+        B, S, D = x_BxSxD.shape
+        parts = joint([self.query, self.key, self.value], x_BxSxD, "heads")
+        q, k, v = (shard(x.reshape(B, S, self.heads, D // self.heads), "batch", None, "heads", None) for x in parts)
+        rate = 0.0 if keys_B is None else self.dropout
+        mixed_BxSxNxK = self.attend(q, k, v, mask_BxS, dropout_rate=rate, dropout_keys=keys_B)
+        mixed_BxSxD = shard(mixed_BxSxNxK, "batch", None, "heads", None).reshape(B, S, D)
+        return shard_rows(self.output(mixed_BxSxD))
+
+
+class FeedForward(nnx.Module):
+    """D -> F -> D."""
+
+    def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
+        D, F, deviation = config.hidden_size, config.feed_forward_size, config.initializer_range
+        self.intermediate = Dense(D, F, deviation=deviation, rngs=rngs, axes=("hidden", "feed_forward"))
+        self.output = Dense(F, D, deviation=deviation, rngs=rngs, axes=("feed_forward", "hidden"))
+        self.activation = activation(config.activation)
+
+    def __call__(self, x_BxSxD: Array) -> Array:
+        inner_BxSxF = shard(self.intermediate(x_BxSxD), "batch", None, "feed_forward")
+        return shard_rows(self.output(self.activation(inner_BxSxF)))
+
+
+class Block(nnx.Module):
+    """Attention and feed-forward, each followed by dropout, residual and LayerNorm (post-LN, as in BERT)."""
+
+    def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
+        self.attention = Attention(config, rngs=rngs)
+        self.attention_layer_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config, rngs=rngs)
+        self.feed_forward_layer_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout)
+
+    def __call__(self, x_BxSxD: Array, mask_BxS: Array, keys_B: Array | None) -> Array:
+        attended = self.attention(x_BxSxD, mask_BxS, fold(keys_B, 0))
+        x_BxSxD = shard_rows(self.attention_layer_norm(shard_rows(x_BxSxD + self.dropout(attended, fold(keys_B, 1)))))
+        fed = self.feed_forward(x_BxSxD)
+        return shard_rows(self.feed_forward_layer_norm(shard_rows(x_BxSxD + self.dropout(fed, fold(keys_B, 2)))))
+
+
+# ---- the encoder
+
+
+class Encoder(nnx.Module):
+    """`groups` x `inner_groups` blocks, applied over `layers` layers."""
+
+    def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        for group in range(config.groups):
+            blocks = {f"block_{inner}": Block(config, rngs=rngs) for inner in range(config.inner_groups)}
+            setattr(self, f"group_{group}", nnx.Dict(blocks))
+
+    def groups(self) -> Iterator[tuple[list[Block], int]]:
+        """The blocks of each group, in order, and the layers that it serves."""
+        for group, layers in enumerate(self.config.group_layers):
+            blocks = getattr(self, f"group_{group}")
+            # By number: once split and merged, nnx.Dict has its names in the order of the alphabet, block_10 before 2.
+            yield [blocks[f"block_{inner}"] for inner in range(self.config.inner_groups)], layers
+
+    def __call__(
+        self, x_BxSxD: Array, mask_BxS: Array, keys_B: Array | None = None, all_hidden: bool = False
+    ) -> tuple[Array, Array | None]:
+        """Last hidden states [B, S, D] and, when asked for, those after every layer [L, B, S, D]."""
+
+        def layer(blocks: list[Block], x_BxSxD: Array, number: Array) -> tuple[Array, Array | None]:
+            x_BxSxD = shard_rows(x_BxSxD)
+            for inner, block in enumerate(blocks):
+                x_BxSxD = block(x_BxSxD, mask_BxS, fold(keys_B, number * len(blocks) + inner))
+            return x_BxSxD, x_BxSxD if all_hidden else None
+
+        collected = []
+        first = 0
+        for blocks, count in self.groups():
+            apply = remat(partial(layer, blocks), self.config.remat)
+            numbers = jnp.arange(first, first + count)
+            if self.config.scan:
+                x_BxSxD, states = jax.lax.scan(apply, x_BxSxD, numbers)
+            else:
+                steps = []
+                for number in numbers:
+                    x_BxSxD, state = apply(x_BxSxD, number)
+                    steps.append(state)
+                states = jnp.stack(steps) if all_hidden else None
+            collected.append(states)
+            first += count
+        return x_BxSxD, jnp.concatenate(collected) if all_hidden else None
+
+
+def remat(layer: Callable, policy: str) -> Callable:
+    """`layer` with the backward pass recomputing what `policy` says; values and gradients stay the same."""
+    if policy == "none":
+        return layer
+    # "dots" keeps the products with weights. Those of attention have batch axes and [B, N, S, S] results, the largest
+    # arrays of a layer, so they are recomputed.
+    saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if policy == "dots" else None
+    return jax.checkpoint(layer, policy=saved)
+
+
+# ---- the model
 
 
 class AlbertOutput(NamedTuple):
-    hidden: jax.Array  # [B, S, D] after the last layer
-    pooled: jax.Array  # [B, D] tanh of a dense layer on the first token
-    all_hidden: jax.Array | None  # [L, B, S, D] after each layer, when asked for
+    hidden: Array  # [B, S, D] after the last layer
+    pooled: Array | None  # [B, D] tanh of a dense layer on the first token; None without a pooler
+    all_hidden: Array | None  # [L, B, S, D] after each layer, when asked for
 
 
 class Embeddings(nnx.Module):
@@ -23,13 +148,13 @@ class Embeddings(nnx.Module):
 
     def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
         deviation, E = config.initializer_range, config.embedding_size
-        self.word = truncated_normal(rngs, (config.vocab_size, E), deviation, ("vocab", "factor"))
-        self.segment = truncated_normal(rngs, (config.segment_types, E), deviation)
-        self.position = truncated_normal(rngs, (config.max_positions, E), deviation, (None, "factor"))
+        self.word = normal_param(rngs, (config.vocab_size, E), deviation, ("vocab", "factor"))
+        self.segment = normal_param(rngs, (config.segment_types, E), deviation)
+        self.position = normal_param(rngs, (config.max_positions, E), deviation, (None, "factor"))
         self.layer_norm = LayerNorm(E, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout)
 
-    def __call__(self, input_ids_BxS: jax.Array, segment_ids_BxS: jax.Array, keys_B: jax.Array | None) -> jax.Array:
+    def __call__(self, input_ids_BxS: Array, segment_ids_BxS: Array, keys_B: Array | None) -> Array:
         S, rows = input_ids_BxS.shape[1], self.position.shape[0]
         if rows < S:  # indexing past the table would clamp silently
             raise AlbertError(
@@ -43,31 +168,34 @@ class Embeddings(nnx.Module):
 
 
 class Albert(nnx.Module):
-    """The encoder that every head sits on."""
+    """The encoder that every head sits on; `pooler` False leaves the pooler out."""
 
-    def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: AlbertConfig, pooler: bool = True, *, rngs: nnx.Rngs):
         if config.vocab_size < 1:
-            raise AlbertError("model.vocab_size is 0 and no data told it; give the number of pieces")
+            raise AlbertError("model.vocab_size is 0 and no data gave it; give the number of pieces")
+        E, D, deviation = config.embedding_size, config.hidden_size, config.initializer_range
         self.config = config
+        # Each parameter takes the next key of `rngs`: another order here would change every seed's initial values.
         self.embeddings = Embeddings(config, rngs=rngs)
-        if config.embedding_size != config.hidden_size:  # with bias; absent when E equals D, as in the original
-            self.projection = Dense(
-                config.embedding_size, config.hidden_size, deviation=config.initializer_range, rngs=rngs,
-                axes=("factor", "hidden"),
-            )  # fmt: skip
+        if E != D:  # with bias; absent when E equals D, as in the original
+            self.projection = Dense(E, D, deviation=deviation, rngs=rngs, axes=("factor", "hidden"))
         self.encoder = Encoder(config, rngs=rngs)
-        self.pooler = Dense(
-            config.hidden_size, config.hidden_size, deviation=config.initializer_range, rngs=rngs,
-            axes=("hidden", "pooled"),
-        )  # fmt: skip
+        if pooler:
+            self.pooler = Dense(D, D, deviation=deviation, rngs=rngs, axes=("hidden", "pooled"))
+
+    def embed(self, input_ids: Array, segment_ids: Array, dropout_keys: Array | None = None) -> Array:
+        """What enters the first layer, [B, S, D] in the compute dtype; arguments as in `__call__`."""
+        x = self.embeddings(input_ids, segment_ids, fold(dropout_keys, 0))
+        x = x.astype(jnp.dtype(self.config.compute_dtype))
+        return self.projection(x) if hasattr(self, "projection") else x
 
     def __call__(
         self,
-        input_ids: jax.Array,
-        segment_ids: jax.Array | None = None,
-        mask: jax.Array | None = None,
+        input_ids: Array,
+        segment_ids: Array | None = None,
+        mask: Array | None = None,
         *,
-        dropout_keys: jax.Array | None = None,
+        dropout_keys: Array | None = None,
         all_hidden: bool = False,
     ) -> AlbertOutput:
         """Encode a batch.
@@ -83,9 +211,7 @@ class Albert(nnx.Module):
         """
         segment_ids = jnp.zeros_like(input_ids) if segment_ids is None else segment_ids
         mask = jnp.ones(input_ids.shape, bool) if mask is None else mask.astype(bool)
-        x = self.embeddings(input_ids, segment_ids, fold(dropout_keys, 0))
-        x = x.astype(jnp.dtype(self.config.compute_dtype))
-        if hasattr(self, "projection"):
-            x = self.projection(x)
+        x = self.embed(input_ids, segment_ids, dropout_keys)
         hidden, states = self.encoder(x, mask, fold(dropout_keys, 1), all_hidden)
-        return AlbertOutput(hidden, jnp.tanh(self.pooler(hidden[:, 0])), states)
+        pooled = jnp.tanh(self.pooler(hidden[:, 0])) if hasattr(self, "pooler") else None
+        return AlbertOutput(hidden, pooled, states)

@@ -1,82 +1,94 @@
 """Scaled dot-product attention over all positions of a sequence (no causal mask), with float32 softmax.
 
-One signature, three implementations: `attend` below runs everywhere; those of `attention_splash` (TPU) and
-`attention_cudnn` (NVIDIA GPU) never hold all scores in memory and are imported only when chosen.
+Three implementations: `attend` below runs everywhere; the kernels of `attention_splash` (TPU) and `attention_cudnn`
+(NVIDIA GPU) never hold all scores in memory and are imported only when chosen.
 """
 
-from __future__ import annotations
-
 import math
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from albert_jax.model import functions
+from albert_jax.errors import refuse
+from albert_jax.model.layers import dropout
 
-
-class AttentionFn(Protocol):
-    """What every attention backend looks like; `attend` is the plain one."""
-
-    def __call__(
-        self,
-        q_BxSxNxK: jax.Array,
-        k_BxSxNxK: jax.Array,
-        v_BxSxNxK: jax.Array,
-        mask_BxS: jax.Array,
-        dropout_rate: float = 0.0,
-        dropout_keys: jax.Array | None = None,
-    ) -> jax.Array: ...
+# Added to the scores of masked keys, as google-research/albert does. Beside any real key exp(-10000) is exactly 0 in
+# float32, and a row whose keys are all masked still has finite scores.
+_MASK_BIAS = -10000.0
 
 
-def backend(name: str) -> AttentionFn:
-    """The implementation that `model.attention` names: "xla", "splash" or "cudnn"."""
+# Cached: the function is a part of the model's graph, and two models of one configuration should have equal graphs.
+@cache
+def backend(name: str) -> Callable[..., Array]:
+    """The implementation that `model.attention` names ("xla", "splash", "cudnn"), called as `attend` is.
+
+    The last two raise AlbertError when called with a positive dropout rate or for a device that they do not run on.
+    """
+    if name == "xla":
+        return attend
+    kernel: Callable[..., Array]
     if name == "splash":
-        from albert_jax.model import attention_splash
+        from albert_jax.model.attention_splash import attend as kernel
+    else:
+        from albert_jax.model.attention_cudnn import attend as kernel
 
-        return attention_splash.attend
-    if name == "cudnn":
-        from albert_jax.model import attention_cudnn
+    def checked(*q_k_v_mask: Array, dropout_rate: float = 0.0, dropout_keys: Array | None = None) -> Array:
+        refuse(_kernel_misfits(name, dropout_rate))
+        return kernel(*q_k_v_mask)
 
-        return attention_cudnn.attend
-    return attend
+    return checked
+
+
+def _kernel_misfits(name: str, dropout_rate: float) -> Iterator[str]:
+    if dropout_rate:
+        yield (
+            f"model.attention {name!r} cannot drop attention probabilities; set model.attention_dropout to 0 "
+            "or model.attention to 'xla'"
+        )
+    # The surrounding mesh may be of devices that are not here (`plan` compiles for a slice from a laptop); without a
+    # mesh the program is for this machine.
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    found = jax.default_backend() if device is None else device.platform
+    wanted = "tpu" if name == "splash" else "gpu"
+    if found != wanted:
+        yield (
+            f"model.attention {name!r} needs a {wanted.upper()} and this program is for a {found.upper()}; "
+            "set model.attention to 'xla'"
+        )
 
 
 @jax.custom_vjp
-def _scores(q_BxNxSxK: jax.Array, k_BxNxTxK: jax.Array) -> jax.Array:
-    """q k^T in float32, [B, N, S, T]. Its gradient is rounded to the dtype of q and k before the two products of
-    the backward pass; the automatic rule would multiply float32 by bfloat16, which no matrix unit does."""
+def _scores(q_BxNxSxK: Array, k_BxNxTxK: Array) -> Array:
+    """q k^T in float32, [B, N, S, T]."""
     return jnp.einsum("BNSK,BNTK->BNST", q_BxNxSxK, k_BxNxTxK, preferred_element_type=jnp.float32)
 
 
-def _scores_fwd(q: jax.Array, k: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _scores(q, k), (q, k)
-
-
-def _scores_bwd(residuals: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _scores_bwd(residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     q, k = residuals
+    # Rounded to the dtype of q and k before the two products of the backward pass; the automatic rule would multiply
+    # float32 by bfloat16, which no matrix unit does.
     grad = grad.astype(q.dtype)
     return jnp.einsum("BNST,BNTK->BNSK", grad, k), jnp.einsum("BNST,BNSK->BNTK", grad, q)
 
 
-_scores.defvjp(_scores_fwd, _scores_bwd)
+_scores.defvjp(lambda q, k: (_scores(q, k), (q, k)), _scores_bwd)
 
 
 def attend(
-    q_BxSxNxK: jax.Array,
-    k_BxSxNxK: jax.Array,
-    v_BxSxNxK: jax.Array,
-    mask_BxS: jax.Array,
+    q_BxSxNxK: Array,
+    k_BxSxNxK: Array,
+    v_BxSxNxK: Array,
+    mask_BxS: Array,
     dropout_rate: float = 0.0,
-    dropout_keys: jax.Array | None = None,
-) -> jax.Array:
+    dropout_keys: Array | None = None,
+) -> Array:
     """softmax(q k^T / sqrt(K) + bias) v, bias = -10000 on masked keys; -> [B, S, N, K] in the dtype of q.
 
-    Args:
-        q_BxSxNxK, k_BxSxNxK, v_BxSxNxK: queries, keys and values.
-        mask_BxS: bool, True where the position holds a real token that may be attended to.
-        dropout_rate: share of attention probabilities set to 0, element-wise.
-        dropout_keys: [B] keys, one for each example; needed when the rate is positive.
+    `mask_BxS` is True where the position holds a real token. Dropout sets single probabilities to 0; it needs one key
+    for each example [B].
     """
     scale = 1.0 / math.sqrt(q_BxSxNxK.shape[-1])
     # Heads move beside the batch before the two products: these then read contiguous matrices in both passes.
@@ -84,7 +96,7 @@ def attend(
     k_BxNxSxK = k_BxSxNxK.swapaxes(1, 2)
     v_BxNxSxK = v_BxSxNxK.swapaxes(1, 2)
     scores_BxNxSxT = _scores(q_BxNxSxK, k_BxNxSxK)
-    bias_Bx1x1xT = jnp.where(mask_BxS, 0.0, functions.MASK_BIAS)[:, None, None, :]
+    bias_Bx1x1xT = jnp.where(mask_BxS, 0.0, _MASK_BIAS)[:, None, None, :]
     probs_BxNxSxT = jax.nn.softmax(scores_BxNxSxT + bias_Bx1x1xT)
-    probs_BxNxSxT = functions.dropout(probs_BxNxSxT, dropout_rate, dropout_keys).astype(v_BxSxNxK.dtype)
+    probs_BxNxSxT = dropout(probs_BxNxSxT, dropout_rate, dropout_keys).astype(v_BxSxNxK.dtype)
     return jnp.einsum("BNST,BNTK->BNSK", probs_BxNxSxT, v_BxNxSxK).swapaxes(1, 2)

@@ -5,100 +5,82 @@ width, N heads, K head width, F feed-forward width, P masked positions, L layers
 """
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from albert_jax.errors import AlbertError
-from albert_jax.model.attention_base import refuse_dropout
+from albert_jax import fields
+from albert_jax.errors import AlbertError, refuse
+from albert_jax.fields import knob
 
 
 @dataclass(frozen=True)
 class AlbertConfig:
-    """Shape of an ALBERT, and the knobs of its computation that cannot touch a checkpoint.
+    """Shape of an ALBERT, and the knobs of its computation that cannot touch a checkpoint."""
 
-    Attributes:
-      vocab_size: pieces in the vocabulary (V); 0 takes the size of the vocabulary that the data was prepared with
-      embedding_size: width of the word, position and segment tables (E)
-      hidden_size: width of the encoder (D)
-      layers: how often the encoder applies its blocks (L)
-      heads: attention heads (N); cannot be read off the weights, any divisor of hidden_size loads
-      feed_forward_size: inner width of the feed-forward part (F)
-      groups: parameter groups; layer i uses group i * groups // layers
-      inner_groups: blocks applied one after the other in each layer, each with its own weights
-      max_positions: rows of the learned position table, the longest sequence
-      segment_types: rows of the segment table
-      activation: of feed-forward and MLM head; "gelu_tanh" is "gelu" of the original, "gelu_erf" that of Hugging Face
-      hidden_dropout: rate after embeddings, attention output and feed-forward output (v1 0.1, v2 0)
-      attention_dropout: rate on attention probabilities (v1 0.1, v2 0)
-      classifier_dropout: rate on what enters a fine-tuning head
-      initializer_range: nominal deviation of the normal cut at two deviations (its real deviation is 0.88 times this)
-      layer_norm_eps: added to the variance in every LayerNorm
-      compute_dtype: of matrix products and activations; parameters, statistics, softmax and loss stay float32
-      attention: "xla" anywhere, "splash" on TPU, "cudnn" on NVIDIA GPU in bfloat16; the last two keep no scores in
-        memory and cannot drop attention probabilities
-      remat: what the backward pass recomputes: "none", all but matrix products ("dots"), or each whole block ("full")
-      scan: apply the layers by lax.scan (program size independent of depth) or by a Python loop
-    """
-
-    vocab_size: int = 30_000
-    embedding_size: int = 128
-    hidden_size: int = 768
-    layers: int = 12
-    heads: int = 12
-    feed_forward_size: int = 3072
-    groups: int = 1
-    inner_groups: int = 1
-    max_positions: int = 512
-    segment_types: int = 2
+    # pieces in the vocabulary (V); 0 takes the size of the vocabulary that the data was prepared with
+    vocab_size: int = knob(30_000, at_least=0)
+    embedding_size: int = knob(128, at_least=1)  # width of the word, position and segment tables (E)
+    hidden_size: int = knob(768, at_least=1)  # width of the encoder (D)
+    layers: int = knob(12, at_least=1)  # how often the encoder applies its blocks (L)
+    # attention heads (N); cannot be read off the weights, any divisor of hidden_size loads
+    heads: int = knob(12, at_least=1)
+    feed_forward_size: int = knob(3072, at_least=1)  # inner width of the feed-forward part (F)
+    groups: int = knob(1, at_least=1)  # parameter groups; layer i uses group i * groups // layers
+    # blocks applied one after the other in each layer, each with its own weights
+    inner_groups: int = knob(1, at_least=1)
+    max_positions: int = knob(512, at_least=1)  # rows of the learned position table, the longest sequence
+    segment_types: int = knob(2, at_least=1)  # rows of the segment table
+    # of feed-forward and MLM head; "gelu_tanh" is "gelu" of the original, "gelu_erf" that of Hugging Face
     activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_tanh"
-    hidden_dropout: float = 0.0
-    attention_dropout: float = 0.0
-    classifier_dropout: float = 0.1
+    # rate after embeddings, attention output and feed-forward output (v1 0.1, v2 0)
+    hidden_dropout: float = knob(0.0, at_least=0, below=1)
+    attention_dropout: float = knob(0.0, at_least=0, below=1)  # rate on attention probabilities (v1 0.1, v2 0)
+    classifier_dropout: float = knob(0.1, at_least=0, below=1)  # rate on what enters a fine-tuning head
+    # nominal deviation of the normal cut at two deviations (its real deviation is 0.88 times this)
     initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
+    layer_norm_eps: float = 1e-12  # added to the variance in every LayerNorm
+    # of matrix products and activations; parameters, statistics, softmax and loss stay float32
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["xla", "splash", "cudnn"] = "xla"
-    remat: Literal["none", "dots", "full"] = "none"
-    scan: bool = True
+    # "xla" anywhere, "splash" on TPU, "cudnn" on NVIDIA GPU in bfloat16; the last two keep no scores in memory and
+    # cannot drop attention probabilities
+    attention: Literal["xla", "splash", "cudnn"] = knob("xla", free=True)
+    # what the backward pass recomputes: "none", all but matrix products ("dots"), or each whole block ("full")
+    remat: Literal["none", "dots", "full"] = knob("none", free=True)
+    # apply the layers by lax.scan (program size independent of depth) or by a Python loop
+    scan: bool = knob(True, free=True)
 
     def __post_init__(self) -> None:
-        for name in ("embedding_size", "hidden_size", "layers", "heads", "feed_forward_size", "groups", "inner_groups",
-                     "max_positions", "segment_types"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise AlbertError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.vocab_size < 0:
-            raise AlbertError(f"model.vocab_size is {self.vocab_size}; give the pieces, or 0 to take the data's")
+        # Checked here and not with the experiment only: the files of other projects make configurations too.
+        fields.check(self, "model")
+        refuse(self._misfits())
+
+    def _misfits(self) -> Iterator[str]:
+        """Fields that do not go together."""
         if self.hidden_size % self.heads:
-            raise AlbertError(
-                f"model.hidden_size {self.hidden_size} is not a multiple of model.heads "
-                f"{self.heads}; change one of them"
-            )
-        if self.groups > self.layers:
-            raise AlbertError(
-                f"model.groups {self.groups} exceeds model.layers {self.layers}; "
-                "groups without a layer would never train"
-            )
-        for name in ("hidden_dropout", "attention_dropout", "classifier_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise AlbertError(f"model.{name} is {getattr(self, name)}; it must lie in [0, 1)")
-        if not self.layer_norm_eps > 0 or not self.initializer_range >= 0:
-            raise AlbertError(
+            yield f"model.hidden_size {self.hidden_size} is not a multiple of model.heads {self.heads}; change one"
+        # No ranges of their own, since one sentence names both numbers as their file has them.
+        if self.layer_norm_eps <= 0 or self.initializer_range < 0:
+            yield (
                 f"model.layer_norm_eps is {self.layer_norm_eps} and model.initializer_range {self.initializer_range}; "
                 "the first must be above 0, the second not below"
             )
-        self._check_attention()
-
-    def _check_attention(self) -> None:
+        if self.groups > self.layers:
+            yield f"model.groups {self.groups} exceeds model.layers {self.layers}; groups without a layer never train"
         if self.attention == "xla":
             return
-        refuse_dropout(self.attention, self.attention_dropout)
+        if self.attention_dropout:
+            yield (
+                f"model.attention {self.attention!r} cannot drop attention probabilities; set "
+                f"model.attention_dropout {self.attention_dropout:g} to 0 or model.attention to 'xla'"
+            )
         if self.attention == "cudnn" and self.compute_dtype != "bfloat16":
-            raise AlbertError(
+            yield (
                 f"model.attention 'cudnn' computes in bfloat16 and model.compute_dtype is {self.compute_dtype!r}; "
                 "set that to 'bfloat16' or model.attention to 'xla'"
             )
         if self.attention == "cudnn" and (self.head_size % 8 or self.head_size > 128):
-            raise AlbertError(
+            yield (
                 f"model.attention 'cudnn' takes heads of a multiple of 8 up to 128 and model.heads {self.heads} makes "
                 f"them {self.head_size} wide; change model.heads or set model.attention to 'xla'"
             )
@@ -110,8 +92,8 @@ class AlbertConfig:
 
     @property
     def group_layers(self) -> tuple[int, ...]:
-        """Layers that each group serves, in order. Integers throughout: int(i / L * G) of the original differs for a
-        few odd pairs such as L = G = 22, where floats skip a group."""
+        """Layers that each group serves, in order."""
+        # Integers throughout: int(i / L * G) of the original skips a group for odd pairs such as L = G = 22.
         owners = [i * self.groups // self.layers for i in range(self.layers)]
         return tuple(owners.count(group) for group in range(self.groups))
 
@@ -130,12 +112,8 @@ _SIZES: dict[str, dict[str, int]] = {
 
 
 def albert(size: str, version: int = 2, **changes: Any) -> AlbertConfig:
-    """The configuration of a published size ("base", "large", "xlarge", "xxlarge") or of one of ours.
-
-    Ours are "tiny" (tests) and "mini" (the demo). `changes` are fields to set.
-
-    Raises AlbertError for an unknown size or version.
-    """
+    """A published size ("base", "large", "xlarge", "xxlarge") or one of ours ("tiny" for tests, "mini" for the demo),
+    with the fields `changes`. Raises AlbertError for an unknown size or version."""
     if size not in _SIZES:
         raise AlbertError(f"no ALBERT size {size!r}; there are {', '.join(_SIZES)}")
     if version not in (1, 2):

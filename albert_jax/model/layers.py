@@ -1,58 +1,197 @@
-"""The three parametrised pieces everything is made of. Parameters are float32; the compute dtype is cast at use, inside
-the scanned body, so that the shared weights' gradients are summed over layers in float32."""
+"""What everything is made of: pure functions, the sharding of what flows through them, and layers with parameters.
+
+The functions take any float dtype and return the dtype of their input; statistics, exponentials and sums are float32
+whatever the input is. `benchmarks/step_parts.py` prints what their formulations save.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array, lax
+from jax.sharding import PartitionSpec as P
 
-from albert_jax.model import functions
-from albert_jax.model.axes import Axes, constrain, divides
+from albert_jax.errors import AlbertError, refuse
+
+# ---- functions
+
+Activation = Callable[[Array], Array]
+
+_SLOPE = 2.0 * math.sqrt(2.0 / math.pi)
+_CUBIC = 0.044715  # third-order coefficient of the tanh approximation (Hendrycks & Gimpel 2016, section 2)
 
 
-def truncated_normal(rngs: nnx.Rngs, shape: tuple[int, ...], deviation: float, axes: Axes = ()) -> nnx.Param:
-    """A parameter drawn as the original draws: normal cut at two nominal deviations and not rescaled. `axes` are its
-    logical axes (see `albert_jax.model.axes`); without them it is never divided."""
-    return nnx.Param(jax.nn.initializers.truncated_normal(deviation)(rngs.params(), shape, jnp.float32), axes=axes)
+@jax.custom_jvp
+def gelu_tanh(x: Array) -> Array:
+    """GELU by the tanh approximation, what google-research/albert calls "gelu" and Hugging Face "gelu_new"."""
+    # 0.5 x (1 + tanh u) = x sigmoid(2u)
+    x32 = x.astype(jnp.float32)
+    return (x32 * lax.logistic(x32 * (_SLOPE + _SLOPE * _CUBIC * x32 * x32))).astype(x.dtype)
 
 
-def placed(param: nnx.Param) -> jax.Array:
-    """The array, divided as its logical axes are placed. Said where it is used, so that the gradient of each use is
-    too: in the backward loop the compiler would otherwise divide what nobody asked it to divide."""
-    if not (divides("heads") or divides("feed_forward")):
+# Written out so that the forward pass keeps one array for the backward pass; differentiating the formula keeps several.
+@gelu_tanh.defjvp
+def _gelu_tanh_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    x32 = x.astype(jnp.float32)
+    square = x32 * x32
+    gate = lax.logistic(x32 * (_SLOPE + _SLOPE * _CUBIC * square))
+    slope = gate * (1.0 + x32 * (1.0 - gate) * (_SLOPE + 3.0 * _SLOPE * _CUBIC * square))
+    return (x32 * gate).astype(x.dtype), dx * slope.astype(x.dtype)
+
+
+def gelu_erf(x: Array) -> Array:
+    """GELU as defined, x Phi(x): what Hugging Face calls "gelu"."""
+    x32 = x.astype(jnp.float32)
+    return (0.5 * x32 * (1.0 + lax.erf(x32 * math.sqrt(0.5)))).astype(x.dtype)
+
+
+# No plain "gelu": sources disagree on which of the two it is, and they differ by up to 4.7e-4.
+_ACTIVATIONS: dict[str, Activation] = {"gelu_tanh": gelu_tanh, "gelu_erf": gelu_erf, "relu": jax.nn.relu}
+
+
+def activation(name: str) -> Activation:
+    """The activation called `name`. Raises AlbertError for an unknown name."""
+    if name not in _ACTIVATIONS:
+        raise AlbertError(f"unknown activation {name!r}; choose one of {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]
+
+
+def dense(x: Array, kernel: Array, bias: Array) -> Array:
+    """x [..., I] @ kernel [I, O] + bias [O] -> [..., O]; the product is in the dtype of `x`."""
+    # A product of two matrices whatever the shape of `x`: only then does XLA:CPU form the kernel's gradient without
+    # first copying the wide operand to another layout.
+    rows = x.reshape(-1, x.shape[-1])
+    # The cast of the stored float32 kernel stands here, not with the caller, so that the gradient of a shared kernel is
+    # summed over the layers in float32.
+    product = (rows @ kernel.astype(x.dtype) + bias).astype(x.dtype)
+    return product.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def layer_norm(x: Array, scale: Array, bias: Array, eps: float = 1e-12) -> Array:
+    """LayerNorm over the last axis of x [..., D] with scale and bias [D]; `eps` as in google-research/albert."""
+    x32 = x.astype(jnp.float32)
+    # Two passes: E[x^2] - E[x]^2 in one pass loses all digits where the mean dwarfs the deviation.
+    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    rstd = lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    return (centred * rstd * scale.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)
+
+
+def dropout(x_Bx: Array, rate: float, keys_B: Array | None) -> Array:
+    """Zeroes each element of x [B, ...] with probability `rate` and scales the rest by 1 / (1 - rate).
+
+    At rate 0 it returns its input and draws nothing. Raises AlbertError for a rate outside [0, 1), or without keys.
+    """
+    if rate == 0.0:
+        return x_Bx
+    refuse(_dropout_flaws(rate, keys_B))
+    # One key for each example, so that the draw depends neither on the mesh nor on how the batch is split.
+    keep_Bx = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x_Bx.shape[1:]))(keys_B)
+    return jnp.where(keep_Bx, x_Bx / jnp.asarray(1.0 - rate, x_Bx.dtype), jnp.zeros((), x_Bx.dtype))
+
+
+def _dropout_flaws(rate: float, keys_B: Array | None) -> Iterator[str]:
+    if not 0.0 <= rate < 1.0:
+        yield f"dropout rate {rate} is outside [0, 1)"
+    if keys_B is None:
+        yield f"dropout rate {rate} needs one random key for each example"
+
+
+# ---- sharding
+#
+# The model knows no mesh. It gives the axes of its arrays logical names, None for one that is never divided, and
+# `albert_jax.engine.sharding` decides which mesh axis divides which name.
+#
+# - Parameters carry their names as metadata of their `nnx.Param`: vocab, factor, hidden, heads (N x K of the query, key
+#   and value projections), feed_forward, pooled.
+# - Activations are named in the calls of `shard`: batch, heads (N), feed_forward. The training step traces the model
+#   inside `shard_activations`, which says where these names go; outside of it every `shard` returns its input.
+#
+# The mapping is a context variable because it holds for a whole traced program; as an argument it would have to pass
+# through every module between the step and a dense layer.
+
+Axes = tuple[str | None, ...]
+
+_mesh_axes: ContextVar[Mapping[str, Any]] = ContextVar("mesh_axes", default=MappingProxyType({}))
+
+
+@contextmanager
+def shard_activations(mesh_axes: Mapping[str, Any]) -> Iterator[None]:
+    """What is traced within it is sharded by `mesh_axes`: logical name -> automatic mesh axis, or several."""
+    token = _mesh_axes.set(mesh_axes)
+    try:
+        yield
+    finally:
+        _mesh_axes.reset(token)
+
+
+def is_sharded(name: str) -> bool:
+    """Whether the program that is being traced divides the axis of that name."""
+    return name in _mesh_axes.get()
+
+
+def shard(x: Array, *axes: str | None) -> Array:
+    """`x`, constrained to be divided along its logical `axes` as the mesh says and whole along all others."""
+    mesh_axes = _mesh_axes.get()
+    if not mesh_axes:
+        return x
+    # Left alone, XLA moves the split elsewhere: between blocks it would divide the hidden states and gather them again
+    # for every product.
+    return lax.with_sharding_constraint(x, P(*(mesh_axes.get(name) if name else None for name in axes)))
+
+
+def shard_rows(x_BxSxD: Array) -> Array:
+    """Hidden states [B, S, D], divided along their batch at most."""
+    return shard(x_BxSxD, "batch", None, None)
+
+
+def shard_param(param: nnx.Param) -> Array:
+    """The array of a parameter, constrained by its logical axes where the mesh divides heads or feed-forward."""
+    if not (is_sharded("heads") or is_sharded("feed_forward")):
         return param[...]
     axes = param.get_metadata().get("axes", ())
-    return constrain(param[...], *axes, *[None] * (param.ndim - len(axes)))
+    # Constrain at each use so that each gradient inherits the sharding: in the loop of the backward pass the compiler
+    # would otherwise divide gradients that nobody asked it to divide.
+    return shard(param[...], *axes, *[None] * (param.ndim - len(axes)))
+
+
+# ---- layers: parameters are float32
+
+
+def normal_param(rngs: nnx.Rngs, shape: tuple[int, ...], deviation: float, axes: Axes = ()) -> nnx.Param:
+    """A float32 parameter with logical `axes`, drawn from the normal distribution cut at two nominal deviations."""
+    # As the original (`create_initializer` in modeling.py): not rescaled after the cut, so 0.02 deviates by 0.0176.
+    return nnx.Param(jax.nn.initializers.truncated_normal(deviation)(rngs.params(), shape, jnp.float32), axes=axes)
 
 
 class Dense(nnx.Module):
     """x [..., in] -> x @ kernel + bias [..., out]; `axes` are the logical axes (in, out)."""
 
-    def __init__(
-        self,
-        size_in: int,
-        size_out: int,
-        *,
-        deviation: float,
-        rngs: nnx.Rngs,
-        axes: tuple[str | None, str | None] = (None, None),
-    ):
-        self.kernel = truncated_normal(rngs, (size_in, size_out), deviation, axes)
+    def __init__(self, size_in: int, size_out: int, *, deviation: float, rngs: nnx.Rngs, axes: Axes = (None, None)):
+        self.kernel = normal_param(rngs, (size_in, size_out), deviation, axes)
         self.bias = nnx.Param(jnp.zeros((size_out,), jnp.float32), axes=axes[1:])
         self.axis_in = axes[0]
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        rows = constrain(x.reshape(-1, x.shape[-1]), "batch", self.axis_in)
-        return functions.dense(rows, placed(self.kernel), placed(self.bias)).reshape(*x.shape[:-1], -1)
+    def __call__(self, x: Array) -> Array:
+        rows = shard(x.reshape(-1, x.shape[-1]), "batch", self.axis_in)
+        return dense(rows, shard_param(self.kernel), shard_param(self.bias)).reshape(*x.shape[:-1], -1)
 
 
-class Dropout(nnx.Module):
-    """Drops out when it is given keys, one an example; without keys (evaluation) it returns its input."""
-
-    def __init__(self, rate: float):
-        self.rate = rate
-
-    def __call__(self, x: jax.Array, keys_B: jax.Array | None) -> jax.Array:
-        return x if keys_B is None else functions.dropout(x, self.rate, keys_B)
+def joint(layers: list[Dense], x_BxSxD: Array, axis: str) -> list[Array]:
+    """The outputs [B, S, D] of several layers D -> D on the same input; `axis` is the logical axis of their outputs."""
+    if not is_sharded(axis):
+        return [dense(x_BxSxD) for dense in layers]
+    # One product where that axis is divided over devices: the gradient of x is then one sum over them, not several.
+    kernels = shard(jnp.stack([shard_param(dense.kernel) for dense in layers]), None, None, axis)
+    biases = jnp.stack([shard_param(dense.bias) for dense in layers])[:, None, None]
+    product = jnp.einsum("BSD,cDE->cBSE", x_BxSxD, kernels.astype(x_BxSxD.dtype))
+    return list((product + biases).astype(x_BxSxD.dtype))
 
 
 class LayerNorm(nnx.Module):
@@ -63,5 +202,20 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((size,), jnp.float32))
         self.eps = eps
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return functions.layer_norm(x, placed(self.scale), placed(self.bias), self.eps)
+    def __call__(self, x: Array) -> Array:
+        return layer_norm(x, shard_param(self.scale), shard_param(self.bias), self.eps)
+
+
+class Dropout(nnx.Module):
+    """Drops out when it is given keys, one an example; without keys (evaluation) it returns its input."""
+
+    def __init__(self, rate: float):
+        self.rate = rate
+
+    def __call__(self, x: Array, keys_B: Array | None) -> Array:
+        return x if keys_B is None else dropout(x, self.rate, keys_B)
+
+
+def fold(keys_B: Array | None, number: int | Array) -> Array | None:
+    """A fresh key for each example, for the use or layer called `number`; None (no dropout) stays None."""
+    return None if keys_B is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, number)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from albert_jax.engine.state import by_name
 from albert_jax.interop.load import open_source
-from albert_jax.interop.restored import build
+from albert_jax.interop.restored import RestoredOutput, build
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "hf"
 CASES = sorted(path.name for path in GOLDENS.iterdir())
@@ -53,7 +53,9 @@ def computed(source, stored):
 
     def run(params):
         model = nnx.merge(graph, nnx.State(params))
-        out = model.forward(stored["input_ids"], stored["segment_ids"], stored["mask"], positions, True)
+        batch = (stored["input_ids"], stored["segment_ids"], stored["mask"])
+        encoded, logits = model.outputs(*batch, positions, all_hidden=True)
+        out = RestoredOutput(*encoded, **logits)
         return loss_of(source.head, out, stored), out
 
     with jax.default_matmul_precision("highest"):

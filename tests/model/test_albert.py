@@ -12,7 +12,9 @@ from albert_jax.errors import AlbertError
 from albert_jax.model.albert import Albert
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.model.heads import (
+    AlbertForMultipleChoice,
     AlbertForPretraining,
+    AlbertForQuestionAnswering,
     AlbertForSequenceClassification,
     AlbertForTokenClassification,
 )
@@ -74,8 +76,19 @@ def test_group_layers_follow_integers():
     assert AlbertConfig(layers=22, groups=22).group_layers == (1,) * 22
 
 
+def test_eleven_blocks_of_a_layer_stay_in_order():
+    """Splitting and merging a model sorts the names of its blocks by the alphabet: block_10 before block_2."""
+    model = build(dataclasses.replace(SMALL, layers=1, inner_groups=11))
+    merged = nnx.merge(*nnx.split(model))
+    ((blocks, layers),) = merged.encoder.groups()
+    assert (len(blocks), layers) == (11, 1)
+    for inner, block in enumerate(blocks):
+        want = model.encoder.group_0[f"block_{inner}"].feed_forward.output.kernel[...]
+        np.testing.assert_array_equal(block.feed_forward.output.kernel[...], want)
+
+
 def test_scan_equals_loop_and_remat_changes_nothing():
-    config = dataclasses.replace(SMALL, groups=2, inner_groups=2)
+    config = dataclasses.replace(SMALL, layers=3, groups=2, inner_groups=2)
     ids, segments, mask = batch()
     state = nnx.split(enlarge(build(config)), nnx.Param)[1]
 
@@ -180,6 +193,19 @@ def test_heads_give_their_shapes_in_float32():
     token = run(build(config, AlbertForTokenClassification, 7), ids, segments, mask)
     assert (sequence.shape, sequence.dtype) == ((3, 5), jnp.float32)
     assert (token.shape, token.dtype) == ((3, 12, 7), jnp.float32)
+    start, end = run(build(config, AlbertForQuestionAnswering), ids, segments, mask)
+    assert (start.shape, end.shape, start.dtype, end.dtype) == ((3, 12), (3, 12), jnp.float32, jnp.float32)
+
+
+def test_each_choice_is_scored_on_its_own_with_a_dropout_key_of_its_own():
+    config = dataclasses.replace(SMALL, layers=1, hidden_dropout=0.3)
+    model = enlarge(build(config, AlbertForMultipleChoice))
+    twice = [np.stack([x, x], axis=1) for x in batch()]  # [B, C, S], both choices the same text
+    plain = run(model, *twice)
+    assert (plain.shape, plain.dtype) == ((3, 2), jnp.float32)
+    np.testing.assert_array_equal(plain[:, 0], plain[:, 1])
+    dropped = run(model, *twice, dropout_keys=jax.random.split(jax.random.key(0), 3))
+    assert np.abs(dropped[:, 0] - dropped[:, 1]).min() > 1e-3
 
 
 def test_dropout_needs_keys_and_follows_the_example():

@@ -1,4 +1,4 @@
-"""Attention probabilities beside the same in NumPy, from the hidden states that the encoder tells."""
+"""Attention probabilities beside the same in NumPy, from the hidden states that the encoder returns."""
 
 import dataclasses
 
@@ -59,6 +59,6 @@ def test_rows_are_distributions_over_real_tokens(case):
         assert found[:, row][..., ~mask[row]].max() == 0
 
 
-def test_an_id_of_another_vocabulary_is_told(case):
+def test_an_id_of_another_vocabulary_is_refused(case):
     with pytest.raises(AlbertError, match=r"input_ids hold 3 to 60, outside 0\.\.59"):
         attention_probabilities(case[0], np.array([[3, 60]]))
