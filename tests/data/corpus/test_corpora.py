@@ -10,7 +10,7 @@ import pytest
 from albert_jax.data.corpus.corpora import Document, gather, pack, read
 from albert_jax.data.store import tfds as tfds_corpus
 from albert_jax.data.text import lines
-from albert_jax.data.text.layout import MAX_DOCUMENT_CHARACTERS, detect_layout, text_sentences
+from albert_jax.data.text.lines import MAX_DOCUMENT_CHARACTERS, detect_layout, text_sentences
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import documents, write_corpus
 

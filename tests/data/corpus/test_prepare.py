@@ -18,11 +18,11 @@ import pytest
 
 from albert_jax.commands.prepare import main
 from albert_jax.data.corpus import prepare as prepare_module
-from albert_jax.data.corpus.describe import inspect
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
 from albert_jax.data.corpus.shards import divide
-from albert_jax.data.store.splits import SPLITS
+from albert_jax.data.store.documents import SPLITS
 from albert_jax.data.store.store import DocumentStore
+from albert_jax.data.store.summary import inspect
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import contents, documents, write_corpus
@@ -71,7 +71,7 @@ def test_killed_and_continued_gives_the_same_bytes(config: PrepareConfig, tmp_pa
     out = Path(config.out)
     program = f"""
 if __name__ == "__main__":
-    from albert_jax.data.prepare import PrepareConfig, prepare
+    from albert_jax.data.corpus.prepare import PrepareConfig, prepare
     prepare({config!r})
 """
     script = tmp_path / "run.py"
@@ -253,7 +253,7 @@ def test_sentences_and_documents_without_pieces_are_left_out(config: PrepareConf
 def test_wide_ids(config: PrepareConfig, monkeypatch) -> None:
     """A vocabulary above 65,536 pieces is stored as uint32; the threshold is lowered here, not the code
     path."""
-    monkeypatch.setattr("albert_jax.data.text.sentencepiece.MAX_NARROW_VOCAB", 500)
+    monkeypatch.setattr("albert_jax.data.text.vocabulary.MAX_NARROW_VOCAB", 500)
     prepare(config)
     store = DocumentStore.open(config.out, "train")
     pieces, _ = store[0]
@@ -423,11 +423,11 @@ def test_one_sentence_documents_are_noticed_before_the_work(config: PrepareConfi
         ({"corpus": ("nowhere.txt",)}, r"nowhere\.txt: no such file"),
         ({"validation": 0.7, "test": 0.7}, "sum is at most 1"),
         ({"validation": 0.0, "test": 1.0}, "fell into validation and test"),
-        ({"max_document_pieces": 70_000}, "give 1 to 65,535"),
-        ({"workers": -1}, "none may be negative"),
-        ({"vocab_sample_mb": 0.0, "vocab": None}, "vocab_sample_mb not zero"),
-        ({"character_coverage": 0.5}, "give a share from 0.9 to 1"),
-        ({"layout": "rows"}, "the layouts are"),
+        ({"max_document_pieces": 70_000}, r"max_document_pieces is 70000; it must lie in \[1, 65535\]"),
+        ({"workers": -1}, "workers is -1; it must not be negative"),
+        ({"vocab_sample_mb": 0.0, "vocab": None}, "vocab_sample_mb is 0; it must be above 0"),
+        ({"character_coverage": 0.5}, r"character_coverage is 0\.5; it must lie in \[0\.9, 1\]"),
+        ({"layout": "rows"}, "layout is 'rows'; choose one of 'auto', 'sentences', 'paragraphs'"),
         ({"vocab": "no-vocab"}, "no-vocab: cannot read a vocabulary"),
         ({"lower": False}, "leave those flags out"),
         ({"word_rule": "google"}, "leave those flags out"),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
+from albert_jax.data.store.documents import SPLITS, split_of
 from albert_jax.data.store.records import decode_record, encode_record, features
-from albert_jax.data.store.splits import SPLITS, split_of
 from albert_jax.data.store.store import DocumentStore
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import documents, write_corpus
@@ -117,7 +117,7 @@ print(row["sentences"].tolist(), row["name"], row["label"], "tensorflow" in sys.
 def test_reading_needs_no_jax_and_no_tfds(prepared: Path) -> None:
     program = f"""
 import sys
-from albert_jax.data.store import DocumentStore
+from albert_jax.data.store.store import DocumentStore
 DocumentStore.open({str(prepared)!r}, "train")[0]
 print([name for name in ("jax", "tensorflow_datasets", "tensorflow", "flax") if name in sys.modules])
 """

@@ -10,9 +10,8 @@ import pytest
 import sentencepiece
 
 from albert_jax.data.text.normalize import Normalization, normalize, normalize_batch, normalize_with_offsets
-from albert_jax.data.text.sentencepiece import Tokenizer
-from albert_jax.data.text.vocabulary import LAYOUT, sample
-from albert_jax.data.text.words import word_starts
+from albert_jax.data.text.sentencepiece import LAYOUT, Tokenizer, sample
+from albert_jax.data.text.vocabulary import word_starts
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import documents
 
