@@ -9,8 +9,7 @@ from typing import Any
 
 from albert_jax.data.corpus import corpora
 from albert_jax.data.store import paths
-from albert_jax.data.store.documents import split_of
-from albert_jax.data.store.records import MAX_PIECES
+from albert_jax.data.store.documents import MAX_PIECES, split_of
 from albert_jax.data.text.lines import Layout
 from albert_jax.data.text.normalize import Normalization
 from albert_jax.data.text.sentencepiece import Tokenizer

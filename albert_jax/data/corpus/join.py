@@ -11,8 +11,7 @@ import numpy as np
 
 from albert_jax.data.corpus.shards import done_file, unit_file
 from albert_jax.data.store import paths
-from albert_jax.data.store.documents import SPLITS
-from albert_jax.data.store.records import features
+from albert_jax.data.store.documents import SPLITS, features
 from albert_jax.errors import retold
 
 _SHARD_PIECES = 2**24  # of a held-out shard, at least: some 25 MB

@@ -18,8 +18,7 @@ import numpy as np
 
 from albert_jax.data.corpus import corpora
 from albert_jax.data.store import paths
-from albert_jax.data.store.documents import SPLITS, Document, split_of
-from albert_jax.data.store.records import encode_record
+from albert_jax.data.store.documents import SPLITS, Document, encode_record, split_of
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError, first_line
 
@@ -88,7 +87,7 @@ def write_unit(job: Job, tokenizer: AnyTokenizer, unit: int, segments: corpora.U
         # The process id, because Beam may run one unit twice at the same time, on a machine that seems slow.
         shards[split] = _Shard(unfinished / f"{final.name}.{os.getpid()}.tmp", final)
     unigrams = np.zeros(tokenizer.vocab_size, np.int64)
-    tally = {"single": 0, "empty": 0, "divided": 0}
+    tally = {"single": 0, "empty": 0, "divided": 0}  # in the order in which they are stored
     documents = (document for segment in segments for document in corpora.read(segment))
     try:
         for batch in _batches(documents):
@@ -132,6 +131,7 @@ def _write_batch(
     tally: dict[str, int],
 ) -> int:
     """Writes `documents`, adds the train split's pieces to `unigrams`, and returns the number of pieces."""
+    # One call for the sentences of many documents: SentencePiece costs more to call than to cut one sentence.
     ids, lengths = tokenizer.encode_batch([s for document in documents for s in document.sentences])
     sentence_ends = np.cumsum(lengths, dtype=np.int64)
     sentence_starts = sentence_ends - lengths
@@ -141,7 +141,7 @@ def _write_batch(
     for document in documents:
         first, sentence = sentence, sentence + len(document.sentences)
         starts = sentence_starts[first:sentence] - start
-        if some_empty:
+        if some_empty:  # sentences of combining marks alone, say; nothing could be predicted in them
             starts = starts[lengths[first:sentence] > 0]
         if len(starts) == 0:
             tally["empty"] += 1
@@ -152,15 +152,12 @@ def _write_batch(
         split = split_of(document.split_key, job.validation, job.test)
         if split != "train":
             held_out.append(pieces)
-        shard = shards[split]
-        if len(pieces) <= job.max_document_pieces:
-            record = encode_record(pieces, starts, document.name, document.label)
-            shard.write(record, len(pieces), len(starts))
-            continue
-        tally["divided"] += 1
-        for part, part_starts in divide(pieces, starts, job.max_document_pieces):
+        whole = len(pieces) <= job.max_document_pieces
+        tally["divided"] += not whole
+        for part, part_starts in [(pieces, starts)] if whole else divide(pieces, starts, job.max_document_pieces):
             record = encode_record(part, part_starts, document.name, document.label)
-            shard.write(record, len(part), len(part_starts))
+            shards[split].write(record, len(part), len(part_starts))
+    # All pieces less the held-out ones: they are few, so this is cheaper than to gather those of the train split.
     unigrams += np.bincount(ids, minlength=unigrams.size)
     if held_out:
         unigrams -= np.bincount(np.concatenate(held_out), minlength=unigrams.size)

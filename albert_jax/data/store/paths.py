@@ -2,7 +2,7 @@
 
 DIR/prepared.json          what it was made from, counts, fingerprint of the vocabulary, finished or not
 DIR/vocab/                 the vocabulary (data/text/vocabulary.py)
-DIR/documents/             a TFDS dataset in ArrayRecord: splits train, validation, test (records.py)
+DIR/documents/             a TFDS dataset in ArrayRecord: splits train, validation, test (documents.py)
 DIR/index/SPLIT.npy        uint16 [documents, 2]: pieces and sentences of each document, in order
 DIR/index/unigrams.npy     int64 [V]: how often each piece occurs in the train split
 DIR/paragraphs/            labelled paragraphs, for a pydocs corpus only (data/pydocs/paragraphs.py)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from albert_jax.data.store import paths
-from albert_jax.data.store.records import Record, decode_record
+from albert_jax.data.store.documents import Record, decode_record
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.data.text.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError, refuse, retold
@@ -26,7 +26,7 @@ _DAMAGE = (OSError, RuntimeError, ValueError)  # what ArrayRecord and NumPy rais
 
 
 class DocumentStore:
-    """D documents of one split. Picklable (a worker opens the files anew) and safe to read from threads."""
+    """D documents of one split. Picklable, and safe to read from threads."""
 
     def __init__(self, directory: Path, split: str, manifest: dict[str, Any]):
         """Use `DocumentStore.open`."""
@@ -49,13 +49,9 @@ class DocumentStore:
         """
         directory = Path(directory)
         store = cls(directory, split, paths.finished_manifest(directory, split))
-        files = map(store._shard_path, range(len(store._readers)))
         # Now, because a shard that is missing would otherwise be noticed hours later, when a document of it is drawn.
-        refuse(
-            f"{path}: missing; copy the whole prepared directory, or prepare it again"
-            for path in files
-            if not path.is_file()
-        )
+        missing = (path for path in map(store._shard_path, range(len(store._readers))) if not path.is_file())
+        refuse(f"{path}: missing; copy the whole prepared directory, or prepare it again" for path in missing)
         return store
 
     def __len__(self) -> int:
@@ -116,12 +112,9 @@ class DocumentStore:
         """The vocabulary that the documents were cut with, from the prepared directory."""
         return load_tokenizer(paths.vocab_dir(self.directory))
 
-    # ArrayRecord's readers cannot be pickled: a worker opens the files anew.
-    def __getstate__(self) -> dict[str, Any]:
-        return {"directory": self.directory, "split": self.split, "manifest": self.manifest}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type["DocumentStore"], tuple[Path, str, dict[str, Any]]]:
+        # ArrayRecord's readers cannot be pickled: a worker opens the files anew.
+        return type(self), (self.directory, self.split, self.manifest)
 
     @cached_property
     def _index(self) -> np.ndarray:

@@ -96,8 +96,35 @@ class Tokenizer(BaseTokenizer):
 
         Raises AlbertError when there is no text, or for a size that the text cannot give (the possible one is named).
         """
+        if not len(LAYOUT) < vocab_size <= MAX_VOCAB_SIZE:
+            raise AlbertError(f"vocab_size {vocab_size}: {len(LAYOUT)} pieces are fixed, give more than that")
         choices = normalization or Normalization()
-        return cls(_train_model(texts, vocab_size, choices, max_bytes, character_coverage), choices, word_rule)
+        sampled = sample((normalize(text, choices) for text in texts), max_bytes)
+        if not sampled:
+            raise AlbertError("no text to train a vocabulary on: the corpus is empty")
+        model = io.BytesIO()
+        with retold(lambda said: _explained(said, vocab_size), RuntimeError, ValueError):
+            sentencepiece.SentencePieceTrainer.Train(
+                sentence_iterator=_cut(sampled),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=vocab_size,
+                pad_id=cls.pad_id,
+                unk_id=cls.unk_id,
+                bos_id=-1,
+                eos_id=-1,
+                # Lists, not the comma-separated flag of the original's README: SentencePiece 0.2 reads that as CSV,
+                # whose quotation mark opens a field that swallows what follows, and three of eight symbols become one.
+                control_symbols=list(CONTROL_SYMBOLS),
+                user_defined_symbols=list(USER_SYMBOLS),
+                character_coverage=character_coverage,
+                shuffle_input_sentence=False,
+                max_sentence_length=_MAX_TEXT_BYTES,
+                seed_sentencepiece_size=_SEED_PIECES,
+                num_threads=_THREADS,
+                minloglevel=2,
+            )
+        return cls(model.getvalue(), choices, word_rule)
 
     def save(self, directory: str | Path) -> None:
         """Writes `vocab.model` and `vocab.json` into `directory`, which is made if missing."""
@@ -269,40 +296,6 @@ def _in_caller_text(normalized: str, spans: np.ndarray, start: int, end: int, le
 
 
 # ---- training
-
-
-def _train_model(
-    texts: Iterable[str], vocab_size: int, normalization: Normalization, max_bytes: int, character_coverage: float
-) -> bytes:
-    """A serialised SentencePiece unigram model; equal texts give equal bytes. Raises as `Tokenizer.train` does."""
-    if not len(LAYOUT) < vocab_size <= MAX_VOCAB_SIZE:
-        raise AlbertError(f"vocab_size {vocab_size}: {len(LAYOUT)} pieces are fixed, give more than that")
-    sampled = sample((normalize(text, normalization) for text in texts), max_bytes)
-    if not sampled:
-        raise AlbertError("no text to train a vocabulary on: the corpus is empty")
-    model = io.BytesIO()
-    with retold(lambda said: _explained(said, vocab_size), RuntimeError, ValueError):
-        sentencepiece.SentencePieceTrainer.Train(
-            sentence_iterator=_cut(sampled),
-            model_writer=model,
-            model_type="unigram",
-            vocab_size=vocab_size,
-            pad_id=0,
-            unk_id=1,
-            bos_id=-1,
-            eos_id=-1,
-            # Lists, not the comma-separated flag of the original's README: SentencePiece 0.2 reads that as CSV, whose
-            # quotation mark opens a field that swallows what follows, and three of the eight symbols become one.
-            control_symbols=list(CONTROL_SYMBOLS),
-            user_defined_symbols=list(USER_SYMBOLS),
-            character_coverage=character_coverage,
-            shuffle_input_sentence=False,
-            max_sentence_length=_MAX_TEXT_BYTES,
-            seed_sentencepiece_size=_SEED_PIECES,
-            num_threads=_THREADS,
-            minloglevel=2,
-        )
-    return model.getvalue()
 
 
 def sample(texts: Iterable[str], max_bytes: int) -> list[str]:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
-from albert_jax.data.store.documents import SPLITS, split_of
-from albert_jax.data.store.records import decode_record, encode_record, features
+from albert_jax.data.store.documents import SPLITS, decode_record, encode_record, features, split_of
 from albert_jax.data.store.store import DocumentStore
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import documents, write_corpus
