@@ -24,15 +24,7 @@ from typing import Any, Literal, get_args
 
 from albert_jax.data.store import paths, tfds
 from albert_jax.data.store.documents import Document
-from albert_jax.data.text.lines import (
-    Layout,
-    detect_layout,
-    line_number,
-    paragraph_lines,
-    read_lines,
-    sentence_lines,
-    text_sentences,
-)
+from albert_jax.data.text.lines import Layout, detect_layout, documents, line_number, read_lines, text_sentences
 from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.files import write_atomically
 
@@ -229,8 +221,7 @@ def read(segment: Segment) -> Iterator[Document]:
                         yield document
     else:
         batches = (lines for _, lines in read_lines(segment.path, segment.start, segment.stop))
-        layout = paragraph_lines if segment.layout == "paragraphs" else sentence_lines
-        yield from map(Document, layout(batches))
+        yield from map(Document, documents(batches, segment.layout))
 
 
 def _json_document(line: str, segment: Segment, where: Callable[[], int]) -> Document:
@@ -286,11 +277,8 @@ def spool_pydocs(
 ) -> list[Segment]:
     """The pydocs among `corpora`, one segment each: read into DIR/unfinished and DIR/paragraphs, unless that was done.
 
-    Args:
-        corpora: all corpora of the run; others than pydocs are passed over.
-        directory: DIR.
-        validation, test: shares of modules held out, for the paragraphs; the documents are divided later.
-        workers: processes that parse; any number gives the same bytes.
+    `validation` and `test` are shares of modules held out, for the paragraphs; the documents are divided later. Any
+    number of `workers`, processes that parse, gives the same bytes.
     """
     from albert_jax.data.pydocs.extract import read_modules
     from albert_jax.data.pydocs.paragraphs import write_paragraphs

@@ -29,11 +29,6 @@ class Totals:
     unigrams: np.ndarray  # int64 [V]: of the train split
     groups: dict[str, list[list[int]]]  # split -> the units whose files make each shard
 
-    @property
-    def documents(self) -> int:
-        """Of all splits."""
-        return sum(counts["documents"] for counts in self.splits.values())
-
 
 def count_units(directory: Path, units: int) -> Totals:
     """Adds up what `units` finished units have counted, and decides which of them share a shard."""

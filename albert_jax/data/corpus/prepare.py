@@ -63,18 +63,18 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> Summary:
         with step(f"learning a vocabulary of {config.vocab_size:,} pieces", show_progress):
             tokenizer = directory_vocabulary(config, directory, vocabulary, units)
 
-        # -- 4. The shards that are missing.
-        shards.remove_temporary(directory)
-        job = shards.Job(directory, config.validation, config.test, config.max_document_pieces)
+        # -- 4. The shards that are missing. What a killed run has half written goes first.
+        for file in paths.unfinished_dir(directory).glob("*.tmp"):
+            file.unlink(missing_ok=True)
         missing = {unit: parts for unit, parts in enumerate(units) if not shards.done_file(directory, unit).exists()}
         size = sum(part.size for parts in missing.values() for part in parts)
         with Progress(size, show_progress) as progress:
             if config.runner != "local":
-                workers.run_beam(job, missing, config.runner, config.beam_options)
+                workers.run_beam(config, missing)
             elif cores == 1 or len(missing) <= 1:
-                workers.run_here(job, missing, progress.report)
+                workers.run_here(config, missing, progress.report)
             else:
-                workers.run_processes(job, missing, cores, progress.report)
+                workers.run_processes(config, missing, cores, progress.report)
 
         # -- 5. One dataset of them all. The manifest comes last: it says that all the rest is there.
         totals = count_units(directory, len(units))
@@ -152,7 +152,7 @@ def _shown(value: Any) -> str:
 
 
 def _unusable(config: PrepareConfig, directory: Path, totals: Totals) -> Iterator[str]:
-    documents = totals.documents
+    documents = sum(counts["documents"] for counts in totals.splits.values())
     if documents == 0:
         yield f"{' '.join(config.corpus)}: the corpus is empty: no document has any text"
     if totals.splits["train"]["documents"] == 0:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from albert_jax.data.corpus import corpora
+from albert_jax.data.corpus.config import PrepareConfig
 from albert_jax.data.store import paths
 from albert_jax.data.store.documents import SPLITS, Document, encode_record, split_of
 from albert_jax.data.text.tokenizers import AnyTokenizer
@@ -26,16 +27,6 @@ _BATCH_CHARACTERS = 2**18  # of text for each call into SentencePiece
 
 # What a worker reports while it works: documents, pieces and characters since its last report.
 Report = Callable[[int, int, int], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every unit needs to know; sent to each worker once."""
-
-    directory: Path
-    validation: float  # share of documents
-    test: float  # share of documents
-    max_document_pieces: int  # in one record
 
 
 @dataclass
@@ -75,15 +66,18 @@ def done_file(directory: Path, unit: int) -> Path:
     return paths.unfinished_dir(directory) / f"unit-{unit:05d}.npz"
 
 
-def write_unit(job: Job, tokenizer: AnyTokenizer, unit: int, segments: corpora.Unit, report: Report) -> None:
+def write_unit(
+    config: PrepareConfig, tokenizer: AnyTokenizer, unit: int, segments: corpora.Unit, report: Report
+) -> None:
     """Reads, cuts and writes the documents of `segments` as unit number `unit`.
 
     Raises AlbertError when a document cannot be read, or the disk is full; finished units are untouched.
     """
-    unfinished = paths.unfinished_dir(job.directory)
+    directory = Path(config.out)
+    unfinished = paths.unfinished_dir(directory)
     shards = {}
     for split in SPLITS:
-        final = unit_file(job.directory, unit, split)
+        final = unit_file(directory, unit, split)
         # The process id, because Beam may run one unit twice at the same time, on a machine that seems slow.
         shards[split] = _Shard(unfinished / f"{final.name}.{os.getpid()}.tmp", final)
     unigrams = np.zeros(tokenizer.vocab_size, np.int64)
@@ -91,13 +85,13 @@ def write_unit(job: Job, tokenizer: AnyTokenizer, unit: int, segments: corpora.U
     documents = (document for segment in segments for document in corpora.read(segment))
     try:
         for batch in _batches(documents):
-            pieces = _write_batch(job, tokenizer, batch, shards, unigrams, tally)
+            pieces = _write_batch(config, tokenizer, batch, shards, unigrams, tally)
             report(len(batch), pieces, sum(len(s) for document in batch for s in document.sentences))
         for shard in shards.values():
             shard.finish()
         arrays: dict[str, Any] = {split: np.array(s.index, np.uint16).reshape(-1, 2) for split, s in shards.items()}
         arrays |= {"unigrams": unigrams, "tally": np.array(list(tally.values()))}
-        done = done_file(job.directory, unit)
+        done = done_file(directory, unit)
         temporary = done.with_suffix(f".{os.getpid()}.tmp")
         with open(temporary, "wb") as file:
             np.savez(file, **arrays)
@@ -123,7 +117,7 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 def _write_batch(
-    job: Job,
+    config: PrepareConfig,
     tokenizer: AnyTokenizer,
     documents: list[Document],
     shards: dict[str, _Shard],
@@ -149,12 +143,12 @@ def _write_batch(
         pieces = ids[start : (end := int(sentence_ends[sentence - 1]))]
         start = end
         tally["single"] += len(starts) == 1
-        split = split_of(document.split_key, job.validation, job.test)
+        split = split_of(document.split_key, config.validation, config.test)
         if split != "train":
             held_out.append(pieces)
-        whole = len(pieces) <= job.max_document_pieces
+        whole = len(pieces) <= config.max_document_pieces
         tally["divided"] += not whole
-        for part, part_starts in [(pieces, starts)] if whole else divide(pieces, starts, job.max_document_pieces):
+        for part, part_starts in [(pieces, starts)] if whole else divide(pieces, starts, config.max_document_pieces):
             record = encode_record(part, part_starts, document.name, document.label)
             shards[split].write(record, len(part), len(part_starts))
     # All pieces less the held-out ones: they are few, so this is cheaper than to gather those of the train split.
@@ -181,9 +175,3 @@ def divide(pieces: np.ndarray, starts: np.ndarray, max_pieces: int) -> Iterator[
             last += 1
         yield pieces[edges[first] : edges[last]], np.array(edges[first:last]) - edges[first]
         first = last
-
-
-def remove_temporary(directory: Path) -> None:
-    """Drops half-written files of a killed run."""
-    for file in paths.unfinished_dir(directory).glob("*.tmp"):
-        file.unlink(missing_ok=True)

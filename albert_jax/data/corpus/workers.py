@@ -8,12 +8,14 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
+from albert_jax.data.corpus.config import PrepareConfig
 from albert_jax.data.corpus.corpora import Unit
-from albert_jax.data.corpus.shards import Job, Report, write_unit
+from albert_jax.data.corpus.shards import Report, write_unit
 from albert_jax.data.store import paths
 from albert_jax.data.text.tokenizers import load as load_tokenizer
 from albert_jax.errors import retold
@@ -23,20 +25,20 @@ _REPORT_SECONDS = 0.25
 Units = Mapping[int, Unit]  # by their numbers
 
 
-def run_here(job: Job, units: Units, report: Report) -> None:
+def run_here(config: PrepareConfig, units: Units, report: Report) -> None:
     """One unit after the other, in this process."""
-    tokenizer = load_tokenizer(paths.vocab_dir(job.directory))
+    tokenizer = load_tokenizer(paths.vocab_dir(Path(config.out)))
     for unit, segments in units.items():
-        write_unit(job, tokenizer, unit, segments, report)
+        write_unit(config, tokenizer, unit, segments, report)
 
 
-def run_processes(job: Job, units: Units, workers: int, report: Report) -> None:
+def run_processes(config: PrepareConfig, units: Units, workers: int, report: Report) -> None:
     """`workers` processes. Raises AlbertError that a worker raised, or when one died; finished units are kept."""
     # Spawned, so that they inherit no threads (and no JAX) of this one.
     context = multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
     pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(units)), context, initializer=_start_worker, initargs=(job, reports)
+        min(workers, len(units)), context, initializer=_start_worker, initargs=(config, reports)
     )
     died = (
         "a worker process died (out of memory?); finished shards are kept: run the same command again,"
@@ -75,13 +77,13 @@ class _Reporter:
         self._sent = time.monotonic()
 
 
-_worker: dict[str, Any] = {}  # of a worker process: job, tokenizer, report
+_worker: dict[str, Any] = {}  # of a worker process: config, tokenizer, report
 
 
-def _start_worker(job: Job, reports: Any) -> None:
+def _start_worker(config: PrepareConfig, reports: Any) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    tokenizer = load_tokenizer(paths.vocab_dir(job.directory))
-    _worker.update(job=job, tokenizer=tokenizer, report=_Reporter(reports))
+    tokenizer = load_tokenizer(paths.vocab_dir(Path(config.out)))
+    _worker.update(config=config, tokenizer=tokenizer, report=_Reporter(reports))
 
 
 def _exit_with_parent() -> None:
@@ -93,33 +95,33 @@ def _exit_with_parent() -> None:
 
 
 def _work(unit: int, segments: Unit) -> None:
-    write_unit(_worker["job"], _worker["tokenizer"], unit, segments, _worker["report"])
+    write_unit(_worker["config"], _worker["tokenizer"], unit, segments, _worker["report"])
     _worker["report"].flush()
 
 
-def run_beam(job: Job, units: Units, runner: str, options: Sequence[str]) -> None:
+def run_beam(config: PrepareConfig, units: Units) -> None:
     """The units as a Beam pipeline; every machine must see the corpus and the output directory.
 
     Raises AlbertError when Beam is not installed.
     """
-    advice = f"--runner {runner} needs Apache Beam: `pip install apache-beam` (extra `beam`)"
+    advice = f"--runner {config.runner} needs Apache Beam: `pip install apache-beam` (extra `beam`)"
     with retold(lambda said: advice, ImportError):
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
 
-    with beam.Pipeline(runner=runner, options=PipelineOptions(list(options))) as pipeline:
+    with beam.Pipeline(runner=config.runner, options=PipelineOptions(list(config.beam_options))) as pipeline:
         _ = (
             pipeline
             | "units" >> beam.Create(list(units.items()))
             # Without it Beam fuses the steps, and one machine makes all the units.
             | "spread" >> beam.Reshuffle()
-            | "write" >> beam.MapTuple(lambda unit, segments: _beam_work(job, unit, segments))
+            | "write" >> beam.MapTuple(lambda unit, segments: _beam_work(config, unit, segments))
         )
 
 
-def _beam_work(job: Job, unit: int, segments: Unit) -> int:
-    # A Beam worker has no initializer, so the first unit of a job loads the vocabulary for those that follow.
-    if _worker.get("job") != job:
-        _worker.update(job=job, tokenizer=load_tokenizer(paths.vocab_dir(job.directory)))
-    write_unit(job, _worker["tokenizer"], unit, segments, lambda *amounts: None)
+def _beam_work(config: PrepareConfig, unit: int, segments: Unit) -> int:
+    # A Beam worker has no initializer, so the first unit of a run loads the vocabulary for those that follow.
+    if _worker.get("config") != config:
+        _worker.update(config=config, tokenizer=load_tokenizer(paths.vocab_dir(Path(config.out))))
+    write_unit(config, _worker["tokenizer"], unit, segments, lambda *amounts: None)
     return unit

@@ -174,27 +174,9 @@ def detect_layout(lines: Iterable[str]) -> Literal["sentences", "paragraphs"]:
     return "paragraphs" if several >= 0.3 or wrapped else "sentences"
 
 
-def sentence_lines(batches: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    """Documents, each its sentences, from batches of lines in the `sentences` layout."""
-    sentences: list[str] = []
-    characters = 0
-    for lines in batches:
-        for line in lines:
-            if line and not line.isspace():
-                sentences.append(line)
-                characters += len(line)
-                if characters < MAX_DOCUMENT_CHARACTERS:
-                    continue
-            if sentences:
-                yield tuple(sentences)
-                sentences = []
-                characters = 0
-    if sentences:
-        yield tuple(sentences)
-
-
-def paragraph_lines(batches: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    """Documents, each its sentences, from batches of lines in the `paragraphs` layout."""
+def documents(batches: Iterable[Sequence[str]], layout: Layout) -> Iterator[tuple[str, ...]]:
+    """Documents, each its sentences, from batches of lines in the layout `sentences` or `paragraphs`."""
+    to_sentences, blanks_between = (_block_sentences, 2) if layout == "paragraphs" else (list, 1)
     sentences: list[str] = []
     block: list[str] = []
     characters = blanks = 0
@@ -208,13 +190,13 @@ def paragraph_lines(batches: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...
                     continue
             else:
                 blanks += 1
-            sentences += _block_sentences(block)
+            sentences += to_sentences(block)
             block.clear()
-            if sentences and (blanks >= 2 or characters >= MAX_DOCUMENT_CHARACTERS):
+            if sentences and (blanks >= blanks_between or characters >= MAX_DOCUMENT_CHARACTERS):
                 yield tuple(sentences)
                 sentences = []
                 characters = 0
-    sentences += _block_sentences(block)
+    sentences += to_sentences(block)
     if sentences:
         yield tuple(sentences)
 

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -33,7 +34,7 @@ from albert_jax.data.text.vocabulary import (
     word_starts,
 )
 from albert_jax.errors import AlbertError, refuse, retold
-from albert_jax.files import reading, write_atomically, write_json
+from albert_jax.files import reading
 
 # The first ids of the released ALBERT vocabularies; learned pieces follow.
 CONTROL_SYMBOLS = ("[CLS]", "[SEP]", "[MASK]")
@@ -126,18 +127,6 @@ class Tokenizer(BaseTokenizer):
             )
         return cls(model.getvalue(), choices, word_rule)
 
-    def save(self, directory: str | Path) -> None:
-        """Writes `vocab.model` and `vocab.json` into `directory`, which is made if missing."""
-        write_atomically(Path(directory, self.FILE), self.model)
-        choices = {
-            "format": 1,
-            "vocab_size": self.vocab_size,
-            "normalization": asdict(self.normalization),
-            "word_rule": self.word_rule,
-            "fingerprint": self.fingerprint,
-        }
-        write_json(Path(directory, CHOICES_FILE), choices)
-
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """From a directory written by `save`, or from a bare SentencePiece `.model` file (default choices).
@@ -156,6 +145,13 @@ class Tokenizer(BaseTokenizer):
     def with_choices(self, normalization: Normalization, word_rule: WordRule) -> "Tokenizer":
         """The same pieces under other choices: another vocabulary, with another fingerprint."""
         return Tokenizer(self.model, normalization, word_rule)
+
+    def _content(self) -> bytes:
+        return self.model
+
+    def _choices(self) -> dict[str, Any]:
+        normalization = asdict(self.normalization)
+        return {"vocab_size": self.vocab_size, "normalization": normalization, "word_rule": self.word_rule}
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes, Normalization, WordRule]]:
         return type(self), (self.model, self.normalization, self.word_rule)

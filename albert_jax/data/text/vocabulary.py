@@ -10,7 +10,7 @@ import numpy as np
 
 from albert_jax.data.text.normalize import Normalization
 from albert_jax.errors import AlbertError, refuse, retold
-from albert_jax.files import read_object
+from albert_jax.files import read_object, write_atomically, write_json
 
 T = TypeVar("T", bound="BaseTokenizer")
 WordRule = Literal["multilingual", "google"]
@@ -38,6 +38,20 @@ class BaseTokenizer(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Hex digest of all that decides ids and words."""
+
+    @abstractmethod
+    def _content(self) -> bytes:
+        """What stands in FILE."""
+
+    @abstractmethod
+    def _choices(self) -> dict[str, Any]:
+        """What stands in CHOICES_FILE, beside its format and the fingerprint."""
+
+    def save(self, directory: str | Path) -> None:
+        """Writes FILE and CHOICES_FILE into `directory`, which is made if missing."""
+        write_atomically(Path(directory, self.FILE), self._content())
+        choices = {"format": 1, **self._choices(), "fingerprint": self.fingerprint}
+        write_json(Path(directory, CHOICES_FILE), choices)
 
     @property
     def dtype(self) -> np.dtype:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,6 @@ from albert_jax.data.text.vocabulary import (
     read_content,
 )
 from albert_jax.errors import AlbertError, refuse
-from albert_jax.files import write_atomically, write_json
 
 # By hand, because Hugging Face's WordPiece gives other pieces: it makes a special piece of "[MASK]" in the text, drops
 # characters of private use, and gives up on words of more than 100 characters (docs/tokenizer.md). A model must read
@@ -98,17 +98,11 @@ class WordPieceTokenizer(BaseTokenizer):
         pieces = dict.fromkeys((line.split() or [" "])[0] for line in lines)
         return cls(list(pieces), lower, source)
 
-    def save(self, directory: str | Path) -> None:
-        """Writes `vocab.txt` and `vocab.json` into `directory`, which is made if missing."""
-        write_atomically(Path(directory, self.FILE), "".join(f"{piece.strip()}\n" for piece in self._all_pieces))
-        choices = {
-            "format": 1,
-            "kind": KIND,
-            "vocab_size": self.vocab_size,
-            "lower": self.normalization.lower,
-            "fingerprint": self.fingerprint,
-        }
-        write_json(Path(directory, CHOICES_FILE), choices)
+    def _content(self) -> bytes:
+        return "".join(f"{piece.strip()}\n" for piece in self._all_pieces).encode()
+
+    def _choices(self) -> dict[str, Any]:
+        return {"kind": KIND, "vocab_size": self.vocab_size, "lower": self.normalization.lower}
 
     def __reduce__(self) -> tuple[type["WordPieceTokenizer"], tuple[list[str], bool]]:
         return type(self), (self._all_pieces, self.normalization.lower)
