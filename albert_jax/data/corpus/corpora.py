@@ -75,11 +75,14 @@ def gather(corpora: Sequence[str], layout: Layout) -> tuple[list[Segment], str]:
         if is_pydocs(corpus):
             continue
         if corpus.startswith("tfds:"):
-            found = _tfds_segments(corpus)
+            directory, feature, splits = tfds.find(corpus)
+            for split, count, size in splits:
+                found.append(Segment("tfds", directory, 0, count, size=size, feature=feature, split=split))
             digest.update(repr([(s.split, s.feature, s.stop, s.size) for s in found]).encode())
         else:
             for path in _files(corpus):
                 head, tail, size = _ends(path)
+                # Not all of the file: a corpus of terabytes would have to be read once more at every start.
                 digest.update(repr((Path(path).name, size)).encode() + head + tail)
                 if size:
                     found.append(_file_segment(path, size, layout, head))
@@ -101,18 +104,16 @@ def _files(corpus: str) -> list[str]:
     if path.exists() and not path.is_dir():
         return [str(path)]
     if path.is_dir():
-        files = [str(file) for file in path.rglob("*") if file.is_file() and _is_text(file.name)]
+        found = (file for file in path.rglob("*") if file.name.endswith(_SUFFIXES) and file.is_file())
+        files = [str(file) for file in found if not file.name.startswith(".")]
         none = f"no {', '.join(_SUFFIXES[:4])} files in this directory"
     else:
         files = [file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]
         none = "no such file, directory or match of a glob"
     if not files:
         raise AlbertError(f"{corpus}: {none}")
+    # A file system lists its files in no order of its own, and the order decides what a unit holds.
     return sorted(files)
-
-
-def _is_text(name: str) -> bool:
-    return name.endswith(_SUFFIXES) and not name.startswith(".")
 
 
 def _ends(path: str) -> tuple[bytes, bytes, int]:
@@ -138,14 +139,6 @@ def _file_segment(path: str, size: int, layout: Layout, head: bytes) -> Segment:
             lines = lines[:-1] if len(head) == _HEAD_BYTES else lines  # the last one may be cut
         layout = detect_layout(lines)
     return Segment("text", path, size=size, layout=layout)
-
-
-def _tfds_segments(corpus: str) -> list[Segment]:
-    directory, feature, splits = tfds.find(corpus)
-    return [
-        Segment("tfds", directory, 0, examples, size=size, feature=feature, split=split)
-        for split, examples, size in splits
-    ]
 
 
 # ---- cutting

@@ -89,6 +89,7 @@ def write_unit(
             report(len(batch), pieces, sum(len(s) for document in batch for s in document.sentences))
         for shard in shards.values():
             shard.finish()
+        # uint16 holds them, since a record has at most MAX_PIECES pieces.
         arrays: dict[str, Any] = {split: np.array(s.index, np.uint16).reshape(-1, 2) for split, s in shards.items()}
         arrays |= {"unigrams": unigrams, "tally": np.array(list(tally.values()))}
         done = done_file(directory, unit)

@@ -48,6 +48,7 @@ def run_processes(config: PrepareConfig, units: Units, workers: int, report: Rep
         with retold(lambda said: died, BrokenProcessPool):
             waiting = {pool.submit(_work, unit, segments) for unit, segments in units.items()}
             while waiting:
+                # With a limit on the time, so that progress is shown while no unit is finished.
                 done, waiting = concurrent.futures.wait(waiting, _REPORT_SECONDS, concurrent.futures.FIRST_EXCEPTION)
                 while not reports.empty():
                     report(*reports.get())
@@ -91,7 +92,7 @@ def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)
+        os._exit(1)  # sys.exit would end this thread alone
 
 
 def _work(unit: int, segments: Unit) -> None:

@@ -56,6 +56,7 @@ def split_of(name: str, validation: float = 0.05, test: float = 0.05) -> str:
 
 def unit_interval(name: str) -> float:
     """A number in [0, 1), uniform over names: the first 53 bits of the BLAKE2b hash, which a double holds exactly."""
+    # "surrogatepass", because Python spells bytes of a file's name that are not UTF-8 as halves of surrogate pairs.
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 

@@ -71,6 +71,7 @@ class DocumentStore:
         if not 0 <= index < len(self):
             raise IndexError(f"document {index} of {len(self)}")
         shard = bisect.bisect_right(self._shard_ends, index)
+        # Opened when first needed: a corpus may have more shards than a process may open files.
         reader = self._readers[shard] or self._reader(shard)
         # No `retold` here: it costs a microsecond, and a record is read in some ten.
         try:
@@ -80,6 +81,7 @@ class DocumentStore:
             raise AlbertError(f"{path}: document {index} is damaged ({error}); prepare it again") from error
         return decode_record(record, self.dtype)
 
+    # int64, because sums of uint16 overflow.
     @cached_property
     def lengths(self) -> np.ndarray:
         """Pieces in each document: int64 [D]."""

@@ -20,6 +20,7 @@ def find(corpus: str) -> tuple[str, str, list[tuple[str, int, int]]]:
     if not name:
         raise AlbertError(f"{corpus}: give tfds:NAME, tfds:NAME:FEATURE or tfds:DIRECTORY")
     builder = open_builder(corpus, name)
+    # The other splits stay unseen: they may be what a model is tested on later.
     names = ["train"] if "train" in builder.info.splits else sorted(builder.info.splits)
     infos = [builder.info.splits[name] for name in names]
     splits = [(info.name, info.num_examples, info.num_bytes) for info in infos]

@@ -50,6 +50,7 @@ class BaseTokenizer(ABC):
     def save(self, directory: str | Path) -> None:
         """Writes FILE and CHOICES_FILE into `directory`, which is made if missing."""
         write_atomically(Path(directory, self.FILE), self._content())
+        # Last, because a directory counts as a vocabulary of ours when it has this file.
         choices = {"format": 1, **self._choices(), "fingerprint": self.fingerprint}
         write_json(Path(directory, CHOICES_FILE), choices)
 
