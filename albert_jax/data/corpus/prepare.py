@@ -104,12 +104,13 @@ def _unit_bytes(config: PrepareConfig, segments: Sequence[corpora.Segment]) -> i
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Holds `directory` against a second `prepare`; a killed process lets go of it."""
+    """Holds `directory` against a second `prepare`."""
     unfinished = paths.unfinished_dir(directory)
     with retold(lambda said: f"{directory}: cannot be written ({said}); give --out another", OSError):
         unfinished.mkdir(parents=True, exist_ok=True)
         lock = open(unfinished / paths.LOCK, "w")  # noqa: SIM115 (held until the end of the run)
     with lock, retold(lambda said: f"{directory}: cannot be written ({said}); {paths.WRITE_ADVICE}", OSError):
+        # A lock of the system's, not a file that is there or not: a killed process lets go of it.
         try:
             import fcntl
 

@@ -104,6 +104,7 @@ def write_unit(
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    # By characters, not by documents, whose sizes differ a thousandfold.
     batch: list[Document] = []
     characters = 0
     for document in documents:

@@ -15,26 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sentencepiece
 
 from albert_jax.data.text.normalize import Normalization, normalize, normalize_batch, normalize_with_offsets
-from albert_jax.data.text.vocabulary import (
-    CHOICES_ADVICE,
-    CHOICES_FILE,
-    SPACE,
-    BaseTokenizer,
-    WordRule,
-    checked,
-    read_choices,
-    read_content,
-    word_starts,
-)
-from albert_jax.errors import AlbertError, refuse, retold
-from albert_jax.files import reading
+from albert_jax.data.text.vocabulary import SPACE, BaseTokenizer, WordRule, word_starts
+from albert_jax.errors import AlbertError, retold
 
 # The first ids of the released ALBERT vocabularies; learned pieces follow.
 CONTROL_SYMBOLS = ("[CLS]", "[SEP]", "[MASK]")
@@ -72,7 +60,12 @@ class Tokenizer(BaseTokenizer):
         with retold(lambda said: f"{source}: not a SentencePiece model", RuntimeError, ValueError):
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.vocab_size: int = self._processor.get_piece_size()
-        refuse(_foreign_layout(source, [self._processor.id_to_piece(i) for i in range(min(5, self.vocab_size))]))
+        head = tuple(self._processor.id_to_piece(i) for i in range(min(5, self.vocab_size)))
+        if head != LAYOUT[:5]:
+            raise AlbertError(
+                f"{source}: ids 0..4 are {' '.join(head)}, not {' '.join(LAYOUT[:5])};"
+                " train a vocabulary with `python -m albert_jax prepare`"
+            )
         self._resplit_pieces = self._resplits()
         self._resplit_rows = {
             self._processor.piece_to_id(piece): tuple(self._processor.piece_to_id(part) for part in parts)
@@ -128,19 +121,11 @@ class Tokenizer(BaseTokenizer):
         return cls(model.getvalue(), choices, word_rule)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Tokenizer":
-        """From a directory written by `save`, or from a bare SentencePiece `.model` file (default choices).
-
-        Raises AlbertError when there is no vocabulary, or the model is not the one that its choices were made for.
-        """
-        path = Path(path)
-        if not path.is_dir():
-            return cls(read_content(path), source=str(path))
-        model, choices = read_content(path / cls.FILE), read_choices(path)
-        with reading(path / CHOICES_FILE, CHOICES_ADVICE):
-            normalization = Normalization(**choices["normalization"])
-            word_rule, fingerprint = choices["word_rule"], choices["fingerprint"]
-        return checked(cls(model, normalization, word_rule, source=str(path / cls.FILE)), fingerprint, path)
+    def parse(cls, content: bytes, choices: dict[str, Any], source: str) -> "Tokenizer":
+        """From a serialised SentencePiece model; see `BaseTokenizer.parse`."""
+        if not choices:
+            return cls(content, source=source)
+        return cls(content, Normalization(**choices["normalization"]), choices["word_rule"], source)
 
     def with_choices(self, normalization: Normalization, word_rule: WordRule) -> "Tokenizer":
         """The same pieces under other choices: another vocabulary, with another fingerprint."""
@@ -179,10 +164,9 @@ class Tokenizer(BaseTokenizer):
         return [part for piece in pieces for part in self._resplit_pieces.get(piece, (piece,))]
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of all texts one after the other, `dtype` [N], and how many belong to each text, int32 [len(texts)].
-
-        This is the fast path: one call into SentencePiece, no loop over pieces.
-        """
+        """The ids of all texts one after the other, `dtype` [N], and how many each text has, int32 [len(texts)]."""
+        # The fast path: one call into SentencePiece, no loop over pieces. One thread, since `prepare` has a process for
+        # each core.
         rows = self._processor.encode(normalize_batch(texts, self.normalization), num_threads=1)
         lengths = np.fromiter(map(len, rows), np.int32, len(rows))
         ids = np.fromiter(chain.from_iterable(rows), self.dtype, int(lengths.sum()))
@@ -269,14 +253,6 @@ class Tokenizer(BaseTokenizer):
             spans.append((part, max(start, end - width), end))
             end = max(start, end - width)
         return spans[::-1]
-
-
-def _foreign_layout(source: str, head: list[str]) -> Iterator[str]:
-    if tuple(head) != LAYOUT[:5]:
-        yield (
-            f"{source}: ids 0..4 are {' '.join(head)}, not {' '.join(LAYOUT[:5])};"
-            " train a vocabulary with `python -m albert_jax prepare`"
-        )
 
 
 def _in_caller_text(normalized: str, spans: np.ndarray, start: int, end: int, length: int) -> tuple[int, int]:

@@ -53,11 +53,11 @@ _BEFORE_BRACKET = word_set("al etc")
 # Words that start sentences far more often than they follow an initial: "the matrix A. The ...".
 _STARTERS = word_set(
     """
-    a all also although an and any as at because before but by can default each either every for from
-    given hence here how however if in instead it its like make may more most must no not note now on
-    once one only or other otherwise please returns see set similarly since so some such that the their
-    then there therefore these they this those though thus to two under unless unlike until use used
-    uses using we what when where whether which while will with you your
+    a all also although an and any as at because before but by can default each either every for from given hence here
+    how however if in instead it its like make may more most must no not note now on once one only or other otherwise
+    please returns see set similarly since so some such that the their then there therefore these they this those
+    though thus to two under unless unlike until use used uses using we what when where whether which while will with
+    you your
     """
 )
 _OPEN_REACH = 400  # characters: an open bracket that is not closed within them was no bracket

@@ -63,7 +63,7 @@ def _foreign(content: bytes, file: Path, choices: dict[str, Any], lower: bool) -
     """A vocabulary that we did not write: the `content` of `file`, and Hugging Face's `choices` where it has them."""
     lower &= choices.get("do_lower_case") is not False
     if file.suffix == ".txt":
-        return WordPieceTokenizer.parse(content, lower, source=str(file))
+        return WordPieceTokenizer.parse(content, {"lower": lower}, str(file))
     return Tokenizer(content, Normalization(lower, choices.get("keep_accents") is True), source=str(file))
 
 

@@ -4,19 +4,18 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from albert_jax.data.text.normalize import Normalization
 from albert_jax.errors import AlbertError, refuse, retold
-from albert_jax.files import read_object, write_atomically, write_json
+from albert_jax.files import read_object, reading, write_atomically, write_json
 
-T = TypeVar("T", bound="BaseTokenizer")
 WordRule = Literal["multilingual", "google"]
 
 CHOICES_FILE = "vocab.json"  # in the directory of a vocabulary: normalisation, word rule, fingerprint
-CHOICES_ADVICE = "not the choices of a vocabulary; restore it from a copy of the directory"
+_ADVICE = "not the choices of a vocabulary; restore it from a copy of the directory"
 MAX_NARROW_VOCAB = 2**16  # pieces: ids up to here fit uint16
 
 
@@ -39,13 +38,31 @@ class BaseTokenizer(ABC):
     def fingerprint(self) -> str:
         """Hex digest of all that decides ids and words."""
 
+    @classmethod
     @abstractmethod
-    def _content(self) -> bytes:
-        """What stands in FILE."""
+    def parse(cls, content: bytes, choices: dict[str, Any], source: str) -> Self:
+        """From the `content` of FILE, with what is in `choices` (none: those of the released models); `source` names it
+        in errors. Raises AlbertError when it is no such vocabulary."""
 
-    @abstractmethod
-    def _choices(self) -> dict[str, Any]:
-        """What stands in CHOICES_FILE, beside its format and the fingerprint."""
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """From a directory written by `save`, or from a bare file of pieces, which is read as a released one.
+
+        Raises AlbertError when there is no vocabulary, or the pieces are not those that the choices were made for.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            return cls.parse(read_content(path), {}, str(path))
+        content, choices = read_content(path / cls.FILE), read_choices(path)
+        with reading(path / CHOICES_FILE, _ADVICE):
+            tokenizer, stored = cls.parse(content, choices, str(path / cls.FILE)), str(choices["fingerprint"])
+        # Ids are only numbers: text that was cut by another vocabulary looks sound and trains to nothing.
+        if stored != tokenizer.fingerprint:
+            raise AlbertError(
+                f"{path}: {cls.FILE} and {CHOICES_FILE} do not belong together (fingerprint"
+                f" {tokenizer.fingerprint[:12]}, stored {stored[:12]}); restore both from one copy"
+            )
+        return tokenizer
 
     def save(self, directory: str | Path) -> None:
         """Writes FILE and CHOICES_FILE into `directory`, which is made if missing."""
@@ -53,6 +70,14 @@ class BaseTokenizer(ABC):
         # Last, because a directory counts as a vocabulary of ours when it has this file.
         choices = {"format": 1, **self._choices(), "fingerprint": self.fingerprint}
         write_json(Path(directory, CHOICES_FILE), choices)
+
+    @abstractmethod
+    def _content(self) -> bytes:
+        """What stands in FILE."""
+
+    @abstractmethod
+    def _choices(self) -> dict[str, Any]:
+        """What stands in CHOICES_FILE, beside its format and the fingerprint."""
 
     @property
     def dtype(self) -> np.dtype:
@@ -75,18 +100,7 @@ def read_content(path: Path) -> bytes:
 
 def read_choices(directory: Path) -> dict[str, Any]:
     """The choices beside a vocabulary. Raises AlbertError when they cannot be read."""
-    return read_object(directory / CHOICES_FILE, CHOICES_ADVICE)
-
-
-def checked(tokenizer: T, fingerprint: str | None, directory: Path) -> T:
-    """`tokenizer`, of a `directory` whose choices name this `fingerprint`. Raises AlbertError when it has another."""
-    # Ids are only numbers: text that was cut by another vocabulary looks sound and trains to nothing.
-    if fingerprint not in (None, tokenizer.fingerprint):
-        raise AlbertError(
-            f"{directory}: {tokenizer.FILE} and {CHOICES_FILE} do not belong together (fingerprint"
-            f" {tokenizer.fingerprint[:12]}, stored {str(fingerprint)[:12]}); restore both from one copy"
-        )
-    return tokenizer
+    return read_object(directory / CHOICES_FILE, _ADVICE)
 
 
 # ---- which SentencePiece pieces start a word, for whole-word masking

@@ -14,20 +14,12 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from albert_jax.data.text.normalize import Normalization
-from albert_jax.data.text.vocabulary import (
-    CHOICES_FILE,
-    BaseTokenizer,
-    WordRule,
-    checked,
-    read_choices,
-    read_content,
-)
+from albert_jax.data.text.vocabulary import BaseTokenizer, WordRule
 from albert_jax.errors import AlbertError, refuse
 
 # By hand, because Hugging Face's WordPiece gives other pieces: it makes a special piece of "[MASK]" in the text, drops
@@ -70,23 +62,8 @@ class WordPieceTokenizer(BaseTokenizer):
     # ---- made and kept
 
     @classmethod
-    def load(cls, path: str | Path, lower: bool = True) -> "WordPieceTokenizer":
-        """From a `vocab.txt` (under any name), or from a directory that `save` wrote, whose choices say the case.
-
-        Raises AlbertError when there is none, it is not UTF-8, or it is not the one that its choices were made for.
-        """
-        path = Path(path)
-        if not path.is_dir():
-            return cls.parse(read_content(path), lower, str(path))
-        file = path / cls.FILE
-        choices = read_choices(path) if (path / CHOICES_FILE).exists() else {}
-        return checked(
-            cls.parse(read_content(file), choices.get("lower", lower), str(file)), choices.get("fingerprint"), path
-        )
-
-    @classmethod
-    def parse(cls, content: bytes, lower: bool, source: str) -> "WordPieceTokenizer":
-        """From the bytes of a `vocab.txt`, one piece a line. Raises AlbertError, which names `source`."""
+    def parse(cls, content: bytes, choices: dict[str, Any], source: str) -> "WordPieceTokenizer":
+        """From the bytes of a `vocab.txt`, one piece a line; see `BaseTokenizer.parse`."""
         try:
             lines = content.decode("utf-8").split("\n")
         except UnicodeDecodeError as error:
@@ -96,7 +73,7 @@ class WordPieceTokenizer(BaseTokenizer):
         # As in the original: blanks around a piece are dropped, a blank line is the piece " ", and a piece that came
         # before takes no id.
         pieces = dict.fromkeys((line.split() or [" "])[0] for line in lines)
-        return cls(list(pieces), lower, source)
+        return cls(list(pieces), choices.get("lower", True), source)
 
     def _content(self) -> bytes:
         return "".join(f"{piece.strip()}\n" for piece in self._all_pieces).encode()
