@@ -1,4 +1,4 @@
-"""What `prepare` is asked for: its knobs, and the vocabulary that they name or that is trained by them."""
+"""The knobs of `prepare`, and the vocabulary that they name or that is trained with them."""
 
 import os
 import shutil
@@ -109,7 +109,7 @@ def directory_vocabulary(
         max_bytes,
         config.character_coverage,
     )
-    # By way of another name, so that DIR/vocab is complete or not there at all.
+    # Saved under another name first, so that DIR/vocab is complete wherever it exists.
     temporary = paths.unfinished_dir(directory) / "vocab"
     shutil.rmtree(temporary, ignore_errors=True)
     vocabulary.save(temporary)

@@ -208,8 +208,7 @@ def read(segment: Segment) -> Iterator[Document]:
         for newlines, lines in read_lines(segment.path, segment.start, segment.stop, MAX_JSON_LINE_BYTES):
             for number, line in enumerate(lines, newlines):
                 if line and not line.isspace():
-                    where = partial(line_number, segment.path, segment.start, number)
-                    document = _json_document(line, segment, where)
+                    document = _json_document(line, segment.layout, partial(_at_line, segment, number))
                     if document.sentences:
                         yield document
     else:
@@ -217,16 +216,19 @@ def read(segment: Segment) -> Iterator[Document]:
         yield from map(Document, documents(batches, segment.layout))
 
 
-def _json_document(line: str, segment: Segment, where: Callable[[], int]) -> Document:
-    """A document from a line of JSON; `where` counts its number, should there be something to complain about."""
-    problem = "not JSON ({}); give one object a line"
-    with retold(lambda said: f"{segment.path}: line {where()}: {problem.format(said)}", ValueError, RecursionError):
+def _at_line(segment: Segment, newlines: int, problem: str) -> str:
+    return f"{segment.path}: line {line_number(segment.path, segment.start, newlines)}: {problem}"
+
+
+def _json_document(line: str, layout: Layout, located: Callable[[str], str]) -> Document:
+    """A document from a line of JSON; `located` puts the file and the line before a complaint."""
+    with retold(lambda said: located(f"not JSON ({said}); give one object a line"), ValueError, RecursionError):
         value = json.loads(line)
-    refuse(f"{segment.path}: line {where()}: {flaw}" for flaw in _json_flaws(value))
+    refuse(map(located, _json_flaws(value)))
     name, label = (field if isinstance(field := value.get(key), str) else "" for key in ("name", "label"))
     if _has_sentences(value):
         return Document(tuple(_storable(s) for s in value["sentences"] if s and not s.isspace()), name, label)
-    return Document(text_sentences(_storable(value["text"]), segment.layout), name, label)
+    return Document(text_sentences(_storable(value["text"]), layout), name, label)
 
 
 def _json_flaws(value: Any) -> Iterator[str]:

@@ -35,7 +35,7 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> Summary:
 
     Raises AlbertError when an argument, the corpus or the disk does not allow it; what was finished before is kept.
     """
-    # -- 1. What is asked for, and what is there.
+    # -- 1. What is asked for, and what exists.
     fields.check(config)
     split_of("", config.validation, config.test)  # raises when both shares together exceed 1
     directory = Path(config.out)
@@ -76,7 +76,7 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> Summary:
             else:
                 workers.run_processes(config, missing, cores, progress.report)
 
-        # -- 5. One dataset of them all. The manifest comes last: it says that all the rest is there.
+        # -- 5. One dataset of them all. The manifest comes last: it says that the rest is complete.
         totals = count_units(directory, len(units))
         refuse(_unusable(config, directory, totals))
         join_units(directory, totals, tokenizer.dtype)
@@ -110,7 +110,7 @@ def _locked(directory: Path) -> Iterator[None]:
         unfinished.mkdir(parents=True, exist_ok=True)
         lock = open(unfinished / paths.LOCK, "w")  # noqa: SIM115 (held until the end of the run)
     with lock, retold(lambda said: f"{directory}: cannot be written ({said}); {paths.WRITE_ADVICE}", OSError):
-        # A lock of the system's, not a file that is there or not: a killed process lets go of it.
+        # A lock of the operating system, not a marker file: it ends with the process, even with one that is killed.
         try:
             import fcntl
 

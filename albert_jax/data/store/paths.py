@@ -25,7 +25,7 @@ FORMAT = 1
 # (`python benchmarks/prepare.py` compares the choices).
 ARRAY_RECORD_OPTIONS = "group_size:1,zstd:1"
 # What to do when the disk is full or the directory may not be written.
-WRITE_ADVICE = "what was finished is kept: make room and run the same command again"
+WRITE_ADVICE = "what was finished is kept: free space and run the same command again"
 
 
 def vocab_dir(directory: Path) -> Path:

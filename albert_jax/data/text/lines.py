@@ -62,7 +62,7 @@ def _open(path: str) -> IO[bytes]:
 def _batches(
     path: str, file: IO[bytes], start: int, stop: int | None, max_line_bytes: int
 ) -> Iterator[tuple[int, list[str]]]:
-    position = start  # of the first byte that has not been handed out
+    position = start  # of the first byte that has not been yielded
     newlines = 0
     rest = b""
     while True:
@@ -72,7 +72,8 @@ def _batches(
         cut = text.rfind(b"\n") + 1 if chunk else len(text)
         whole, rest = text[:cut], text[cut:]
         # Before the next chunk is read: a file of gigabytes without a newline must not be gathered in memory.
-        refuse(_too_long(path, start, newlines + whole.count(b"\n"), [rest], max_line_bytes))
+        if len(rest) > max_line_bytes:
+            refuse(_too_long(path, start, newlines + whole.count(b"\n"), [rest], max_line_bytes))
         if whole:
             lines = _decode(path, whole, start, position, newlines).split("\n")
             if lines[-1] == "":
@@ -183,19 +184,18 @@ def documents(batches: Iterable[Sequence[str]], layout: Layout) -> Iterator[tupl
     for lines in batches:
         for line in lines:
             if line and not line.isspace():
-                blanks = 0
                 block.append(line)
                 characters += len(line)
                 if characters < MAX_DOCUMENT_CHARACTERS:
                     continue
             else:
-                blanks += 1
+                blanks = 1 if block else blanks + 1
             sentences += to_sentences(block)
             block.clear()
             if sentences and (blanks >= blanks_between or characters >= MAX_DOCUMENT_CHARACTERS):
                 yield tuple(sentences)
                 sentences = []
-                characters = 0
+                characters = blanks = 0
     sentences += to_sentences(block)
     if sentences:
         yield tuple(sentences)

@@ -56,7 +56,7 @@ class BaseTokenizer(ABC):
         content, choices = read_content(path / cls.FILE), read_choices(path)
         with reading(path / CHOICES_FILE, _ADVICE):
             tokenizer, stored = cls.parse(content, choices, str(path / cls.FILE)), str(choices["fingerprint"])
-        # Ids are only numbers: text that was cut by another vocabulary looks sound and trains to nothing.
+        # Ids are only numbers: with those of another vocabulary a model runs without an error and learns nothing.
         if stored != tokenizer.fingerprint:
             raise AlbertError(
                 f"{path}: {cls.FILE} and {CHOICES_FILE} do not belong together (fingerprint"

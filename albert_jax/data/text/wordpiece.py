@@ -212,7 +212,7 @@ def _flaws(source: str, pieces: list[str], ids: dict[str, int]) -> Iterator[str]
 
 
 class _Table(dict[int, str]):
-    """For `str.translate`: what stands for each character, by a rule that is asked once for each."""
+    """For `str.translate`: what stands for each character, by a rule that is applied once to each."""
 
     def __init__(self, rule: Callable[[str], str]):
         super().__init__()

@@ -47,7 +47,7 @@ def all_documents(directory: str) -> set[tuple[int, ...]]:
     return {tuple(store[i][0].tolist()) for store in stores for i in range(len(store))}
 
 
-# ------------------------------------------------------------------------------------------------- same bytes
+# ---- same bytes
 
 
 def test_one_and_three_workers_write_the_same_bytes(config: PrepareConfig, tmp_path: Path) -> None:
@@ -182,8 +182,7 @@ def test_formats_with_the_same_text_give_the_same_documents(config: PrepareConfi
         assert all_documents(other.out) == all_documents(config.out)
 
 
-# ------------------------------------------------------------------------------------------------- what is
-# stored
+# ---- what is stored
 
 
 def test_size_on_disk(config: PrepareConfig) -> None:
@@ -261,7 +260,7 @@ def test_wide_ids(config: PrepareConfig, monkeypatch) -> None:
     assert store.tokenizer().decode(pieces).startswith(documents()[0][0].lower()[:20])
 
 
-# ------------------------------------------------------------------------------------------------- pydocs
+# ---- pydocs
 
 
 def test_pydocs_end_to_end(tmp_path: Path) -> None:
@@ -286,8 +285,7 @@ def test_pydocs_end_to_end(tmp_path: Path) -> None:
         prepare(replace(config, corpus=("pydocs:no-such-package",), out=str(tmp_path / "c")))
 
 
-# ------------------------------------------------------------------------------------------------- changed,
-# bad
+# ---- changed, bad
 
 
 def test_other_arguments_on_the_same_directory(config: PrepareConfig) -> None:
@@ -347,6 +345,13 @@ def test_foreign_directories_are_left_alone(config: PrepareConfig, tmp_path: Pat
         prepare(replace(config, out=config.corpus[0]))
     with pytest.raises(AlbertError, match=r"cannot be written \(Not a directory\)"):
         prepare(replace(config, out=config.corpus[0] + "/below"))
+
+
+def test_a_manifest_that_was_half_written_does_not_make_a_directory_foreign(config: PrepareConfig) -> None:
+    Path(config.out).mkdir()
+    (Path(config.out) / "prepared.json.new").write_text('{"format": 1, "fin')
+    prepare(config)
+    assert "prepared.json.new" not in contents(Path(config.out))
 
 
 def test_two_at_once(config: PrepareConfig) -> None:
@@ -454,8 +459,7 @@ def test_workers_report_bad_text(config: PrepareConfig) -> None:
         prepare(replace(config, workers=2))
 
 
-# ------------------------------------------------------------------------------------------------- command
-# line
+# ---- command line
 
 
 def test_command_line(config: PrepareConfig, capsys) -> None:

@@ -34,7 +34,7 @@ def run_python(program: str) -> str:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
 
-# ------------------------------------------------------------------------------------------------- records
+# ---- records
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
@@ -62,7 +62,7 @@ def test_records_both_ways_with_tfds(size: int, dtype: type) -> None:
         assert (back.name, back.label) == (name, "label")
 
 
-# ------------------------------------------------------------------------------------------------- the store
+# ---- the store
 
 
 def test_store_holds_the_corpus(prepared: Path) -> None:
@@ -140,7 +140,7 @@ def test_index_out_of_range(prepared: Path) -> None:
         store[-1]
 
 
-# --------------------------------------------------------------------------------------- bad directories
+# ---- bad directories
 
 
 def test_what_is_no_store_says_so(prepared: Path, tmp_path) -> None:
