@@ -22,7 +22,7 @@ from array_record.python import array_record_module
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
 from albert_jax.data.pydocs.extract import read_documents
 from albert_jax.data.store import paths as layout
-from albert_jax.data.store.records import encode_record
+from albert_jax.data.store.documents import encode_record
 from albert_jax.data.store.store import DocumentStore
 from albert_jax.data.text.sentencepiece import Tokenizer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from albert_jax import experiment as experiments
 from albert_jax.cluster import workdirs
-from albert_jax.data.corpus import describe as data
+from albert_jax.data.store import summary as data
 from albert_jax.data.text import tokenizers
 from albert_jax.engine.checkpoint import FOLDER, Checkpoints, open_for_reading
 from albert_jax.errors import AlbertError

@@ -8,7 +8,7 @@ import jax
 
 from albert_jax import experiment as experiments
 from albert_jax.cluster import workdirs
-from albert_jax.data.text.tokenizers import is_there
+from albert_jax.data.text.tokenizers import has_vocabulary
 from albert_jax.data.text.tokenizers import load as load_tokenizer
 from albert_jax.engine.checkpoint import flat
 from albert_jax.engine.state import Params
@@ -62,7 +62,7 @@ def check_vocabulary(source: str | Path, task: OpenTask) -> None:
     """Raises AlbertError when the model at `source` was trained on another vocabulary than the task's data, or has none
     to tell what its pieces are."""
     _, vocab = peek(source)
-    if not is_there(vocab):
+    if not has_vocabulary(vocab):
         raise AlbertError(
             f"{source} has no vocabulary, which would tell what its pieces are; put the spiece.model or vocab.txt that "
             "it was trained with beside its weights"

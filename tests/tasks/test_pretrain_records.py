@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from albert_jax.data.corpus.config import given_vocabulary
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
-from albert_jax.data.corpus.vocabulary import given_vocabulary
 from albert_jax.data.examples.pairs import PairConfig
 from albert_jax.data.examples.tfrecords import TFRecords
 from albert_jax.data.store.store import DocumentStore

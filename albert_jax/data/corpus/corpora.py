@@ -1,16 +1,13 @@
-"""Corpora by name: what `--corpus` accepts, cut into pieces of work and read as documents.
+"""Corpora by name: what `--corpus` accepts, cut into units of work and read as documents.
 
-    FILE, DIRECTORY, GLOB     .txt and anything else: plain text (`data/text_layout.py`); .jsonl: JSON lines
-    with a
-                              `text` field (or `sentences`, a list), and optional `name` and `label`; both
-                              also .gz
-    tfds:NAME[:FEATURE]       a TensorFlow dataset by name or by directory (`data/tfds_corpus.py`)
-    pydocs[:PACKAGE,...]      the English of installed packages' docstrings (`data/pydocs.py`)
+FILE, DIRECTORY, GLOB   .txt and anything else: plain text (data/text/lines.py); .jsonl: JSON lines with a `text` field
+                        (or `sentences`, a list), and optional `name` and `label`; both also .gz
+tfds:NAME[:FEATURE]     a TensorFlow dataset by name or by directory (data/store/tfds.py)
+pydocs[:PACKAGE,...]    the English of installed packages' docstrings (data/pydocs)
 
-A corpus is cut into `Segment`s (a byte range of a text file at document boundaries, a whole .gz file, a
-range of examples), and segments are gathered into units of about equal size, one unit a shard. The cut
-depends on the corpus and the unit size alone, never on the number of workers, and reading a unit takes
-memory for one document.
+A corpus is cut into segments (a byte range of a text file at document boundaries, a whole .gz file, a range of
+examples), and segments are gathered into units of about equal size, one unit a shard. The cut depends on the corpus and
+the unit size alone, never on the number of workers, and reading a unit takes memory for one document.
 """
 
 import glob
@@ -18,35 +15,30 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from albert_jax.data.store import tfds as tfds_corpus
+from albert_jax.data.store import paths, tfds
 from albert_jax.data.store.documents import Document
-from albert_jax.data.text.layout import (
-    Layout,
-    check_layout,
-    detect_layout,
-    paragraph_lines,
-    sentence_lines,
-    text_sentences,
-)
-from albert_jax.data.text.lines import line_number, read_lines
-from albert_jax.errors import AlbertError
-
-__all__ = ["Document", "Segment", "gather", "pack", "read"]
+from albert_jax.data.text.lines import Layout, detect_layout, documents, line_number, read_lines, text_sentences
+from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.files import write_atomically
 
 MAX_JSON_LINE_BYTES = 2**26  # a line of JSON holds a whole document
+MIN_WORDS = 12  # of a labelled paragraph of pydocs: below, there is little to tell its package by
 _HEAD_BYTES = 2**16  # read of each file to see its layout and to tell whether it has changed
 _GZIP_RATIO = 3  # text is about that much larger than its .gz
-_CUT_REACH = 2**22  # bytes: how far past the wanted place a cut looks for the end of a document
+_CUT_REACH = 2**22  # bytes: how far past the wanted position a cut searches for the end of a document
 _SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".gz")
 _LINE = re.compile(rb"\n")
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 _TWO_BLANK_LINES = re.compile(rb"\n[ \t\r]*\n[ \t\r]*\n")
+# Where a file may be cut, best first: after a document; else the document is divided after a paragraph.
+_BOUNDARIES = {"json": [_LINE], "sentences": [_BLANK_LINE], "paragraphs": [_TWO_BLANK_LINES, _BLANK_LINE]}
 
 
 @dataclass(frozen=True)
@@ -63,102 +55,75 @@ class Segment:
     split: str = ""  # of a TFDS dataset
 
 
+Unit = tuple[Segment, ...]  # what one worker makes one shard of
+
+# ---- finding
+
+
 def gather(corpora: Sequence[str], layout: Layout) -> tuple[list[Segment], str]:
-    """Everything in `corpora`, one segment a file or dataset, in a fixed order, and a digest of it.
+    """Everything in `corpora` but pydocs, one segment a file or dataset, in a fixed order, and a digest of it all.
 
-    The digest changes when a file is added, removed, renamed, resized, or changed in its first or last 64
-    KiB. Names of directories and times do not count, so a copy of a corpus is the same corpus.
-
-    Raises:
-        AlbertError: nothing there, nothing in it, or not readable; it names the corpus and the remedy.
+    The digest changes when a file is added, removed, renamed, resized, or changed in its first or last 64 KiB, and with
+    the versions of the packages of pydocs. Names of directories and times do not count, so a copy of a corpus is the
+    same corpus. Raises AlbertError, which names the corpus and the remedy, for one that is empty or cannot be read.
     """
-    check_layout(layout)
-    if not corpora:
-        raise AlbertError("no corpus: give --corpus a file, a directory, a glob, tfds:NAME or pydocs")
+    refuse(_flaws(corpora, layout))
     segments: list[Segment] = []
     digest = hashlib.blake2b(digest_size=16)
     for corpus in corpora:
+        found: list[Segment] = []
+        if is_pydocs(corpus):
+            continue
         if corpus.startswith("tfds:"):
-            found = _tfds_segments(corpus)
+            directory, feature, splits = tfds.find(corpus)
+            for split, count, size in splits:
+                found.append(Segment("tfds", directory, 0, count, size=size, feature=feature, split=split))
             digest.update(repr([(s.split, s.feature, s.stop, s.size) for s in found]).encode())
         else:
-            found = []
             for path in _files(corpus):
                 head, tail, size = _ends(path)
+                # Not all of the file: a corpus of terabytes would have to be read once more at every start.
                 digest.update(repr((Path(path).name, size)).encode() + head + tail)
                 if size:
                     found.append(_file_segment(path, size, layout, head))
         if not found:
             raise AlbertError(f"{corpus}: the corpus is empty")
         segments += found
-    return segments, digest.hexdigest()
+    return segments, _with_packages(digest.hexdigest() if segments else "", corpora)
 
 
-def pack(segments: Sequence[Segment], unit_bytes: int) -> list[tuple[Segment, ...]]:
-    """Units of about `unit_bytes` of text: large segments cut at document boundaries, small ones put
-    together."""
-    units: list[tuple[Segment, ...]] = []
-    gathered: list[Segment] = []
-    for segment in (part for whole in segments for part in _cut(whole, unit_bytes)):
-        if gathered and sum(s.size for s in gathered) + segment.size > unit_bytes:
-            units.append(tuple(gathered))
-            gathered = []
-        gathered.append(segment)
-    return [*units, tuple(gathered)] if gathered else units
-
-
-def read(segment: Segment) -> Iterator[Document]:
-    """The documents of `segment` in order.
-
-    Raises:
-        AlbertError: what is there cannot be read as documents; it names the file and the line.
-    """
-    if segment.kind == "tfds":
-        texts = tfds_corpus.read_texts(segment.path, segment.split, segment.feature, segment.start, segment.stop)
-        for text in texts:
-            if sentences := text_sentences(text, segment.layout):
-                yield Document(sentences)
-    elif segment.kind == "json":
-        yield from _json_documents(segment)
-    else:
-        batches = (lines for _, lines in read_lines(segment.path, segment.start, segment.stop))
-        layout = paragraph_lines if segment.layout == "paragraphs" else sentence_lines
-        yield from map(Document, layout(batches))
-
-
-# ------------------------------------------------------------------------------------------------- finding
+def _flaws(corpora: Sequence[str], layout: str) -> Iterator[str]:
+    if layout not in get_args(Layout):
+        yield f"layout {layout!r}: the layouts are {', '.join(get_args(Layout))}"
+    if not corpora:
+        yield "no corpus: give --corpus a file, a directory, a glob, tfds:NAME or pydocs"
 
 
 def _files(corpus: str) -> list[str]:
     path = Path(corpus).expanduser()
-    if path.is_dir():
-        files = sorted(str(file) for file in path.rglob("*") if file.is_file() and _is_text(file))
-        if not files:
-            raise AlbertError(f"{corpus}: no {', '.join(_SUFFIXES[:4])} files in this directory")
-        return files
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return [str(path)]
-    files = sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file())
+    if path.is_dir():
+        found = (file for file in path.rglob("*") if file.name.endswith(_SUFFIXES) and file.is_file())
+        files = [str(file) for file in found if not file.name.startswith(".")]
+        none = f"no {', '.join(_SUFFIXES[:4])} files in this directory"
+    else:
+        files = [file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]
+        none = "no such file, directory or match of a glob"
     if not files:
-        raise AlbertError(f"{corpus}: no such file, directory or match of a glob")
-    return files
-
-
-def _is_text(path: Path) -> bool:
-    return path.name.endswith(_SUFFIXES) and not path.name.startswith(".")
+        raise AlbertError(f"{corpus}: {none}")
+    # A file system lists its files in no order of its own, and the order decides what a unit holds.
+    return sorted(files)
 
 
 def _ends(path: str) -> tuple[bytes, bytes, int]:
     """The first and the last 64 KiB of a file, and its size."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _HEAD_BYTES))
-            tail = file.read(_HEAD_BYTES)
-            file.seek(0)
-            return file.read(_HEAD_BYTES), tail, size
-    except OSError as error:
-        raise AlbertError(f"{path}: cannot be read ({error.strerror or error})") from error
+    with retold(lambda said: f"{path}: cannot be read ({said})", OSError), open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _HEAD_BYTES))
+        tail = file.read(_HEAD_BYTES)
+        file.seek(0)
+        return file.read(_HEAD_BYTES), tail, size
 
 
 def _file_segment(path: str, size: int, layout: Layout, head: bytes) -> Segment:
@@ -171,33 +136,37 @@ def _file_segment(path: str, size: int, layout: Layout, head: bytes) -> Segment:
             lines = next((lines for _, lines in read_lines(path)), [])[:1000]
         else:
             lines = head.decode("utf-8", "replace").split("\n")
-            lines = lines[:-1] if len(head) == _HEAD_BYTES else lines
+            lines = lines[:-1] if len(head) == _HEAD_BYTES else lines  # the last one may be cut
         layout = detect_layout(lines)
     return Segment("text", path, size=size, layout=layout)
 
 
-def _tfds_segments(corpus: str) -> list[Segment]:
-    directory, feature, splits = tfds_corpus.find(corpus)
-    return [
-        Segment("tfds", directory, 0, examples, size=size, feature=feature, split=split)
-        for split, examples, size in splits
-    ]
+# ---- cutting
 
 
-# ------------------------------------------------------------------------------------------------- cutting
+def pack(segments: Sequence[Segment], unit_bytes: int) -> list[Unit]:
+    """Units of about `unit_bytes` of text: large segments cut at document boundaries, small ones put together."""
+    units: list[Unit] = []
+    gathered: list[Segment] = []
+    for segment in (part for whole in segments for part in _cut(whole, unit_bytes)):
+        if gathered and sum(s.size for s in gathered) + segment.size > unit_bytes:
+            units.append(tuple(gathered))
+            gathered = []
+        gathered.append(segment)
+    return [*units, tuple(gathered)] if gathered else units
 
 
 def _cut(segment: Segment, unit_bytes: int) -> Iterator[Segment]:
     """`segment` in parts of at least `unit_bytes`, cut where a document ends."""
+    # There is no way into the middle of a .gz but by decompressing all before it.
     if segment.size <= unit_bytes or segment.path.endswith(".gz"):
         yield segment
     elif segment.kind == "tfds":
-        assert segment.stop is not None
-        step = max(1, segment.stop * unit_bytes // segment.size)
-        for start in range(segment.start, segment.stop, step):
-            stop = min(start + step, segment.stop)
-            size = segment.size * (stop - start) // segment.stop
-            yield replace(segment, start=start, stop=stop, size=size)
+        examples = segment.stop or 0
+        step = max(1, examples * unit_bytes // segment.size)
+        for start in range(segment.start, examples, step):
+            stop = min(start + step, examples)
+            yield replace(segment, start=start, stop=stop, size=segment.size * (stop - start) // examples)
     else:
         start = 0
         while start < segment.size:
@@ -209,67 +178,123 @@ def _cut(segment: Segment, unit_bytes: int) -> Iterator[Segment]:
 
 
 def _document_end(segment: Segment, position: int) -> int:
-    """The first byte at or after `position` of `segment`'s file that starts a document, or the file's end.
-
-    Where no document ends within 4 MiB, a paragraph's or a line's end will do: the document is divided there.
-    """
-    boundaries = {
-        "json": [_LINE],
-        "sentences": [_BLANK_LINE],
-        "paragraphs": [_TWO_BLANK_LINES, _BLANK_LINE],
-    }
+    """The first byte at or after `position` of `segment`'s file that starts a document, or the file's end."""
     with open(segment.path, "rb") as file:
         file.seek(position - 1)
         text = file.read(_CUT_REACH)
-        for pattern in boundaries["json" if segment.kind == "json" else segment.layout]:
+        for pattern in _BOUNDARIES["json" if segment.kind == "json" else segment.layout]:
             if found := pattern.search(text):
                 return position - 1 + found.end()
         if len(text) < _CUT_REACH:
             return segment.size
+        # No document ends within 4 MiB: the end of a line will do, or one file would be one unit.
         while text and b"\n" not in text:
             position += len(text)
             text = file.read(_CUT_REACH)
         return position + text.index(b"\n") if text else segment.size
 
 
-# ------------------------------------------------------------------------------------------------- JSON lines
+# ---- reading
 
 
-def _json_documents(segment: Segment) -> Iterator[Document]:
-    batches = read_lines(segment.path, segment.start, segment.stop, MAX_JSON_LINE_BYTES)
-    for newlines, lines in batches:
-        for number, line in enumerate(lines):
-            if not line or line.isspace():
-                continue
-            try:
-                document = _json_document(line, segment.layout)
-            except ValueError as error:
-                where = line_number(segment.path, segment.start, newlines + number)
-                raise AlbertError(f"{segment.path}: line {where}: {error}") from error
-            if document.sentences:
-                yield document
+def read(segment: Segment) -> Iterator[Document]:
+    """The documents of `segment` in order. Raises AlbertError, which names the file and the line, for what is none."""
+    if segment.kind == "tfds":
+        texts = tfds.read_texts(segment.path, segment.split, segment.feature, segment.start, segment.stop)
+        for text in texts:
+            if sentences := text_sentences(text, segment.layout):
+                yield Document(sentences)
+    elif segment.kind == "json":
+        for newlines, lines in read_lines(segment.path, segment.start, segment.stop, MAX_JSON_LINE_BYTES):
+            for number, line in enumerate(lines, newlines):
+                if line and not line.isspace():
+                    document = _json_document(line, segment.layout, partial(_at_line, segment, number))
+                    if document.sentences:
+                        yield document
+    else:
+        batches = (lines for _, lines in read_lines(segment.path, segment.start, segment.stop))
+        yield from map(Document, documents(batches, segment.layout))
 
 
-def _json_document(line: str, layout: Layout) -> Document:
-    """A document from a line of JSON; ValueError tells what is wrong with it."""
-    try:
-        value: Any = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"not JSON ({error}); give one object a line") from error
+def _at_line(segment: Segment, newlines: int, problem: str) -> str:
+    return f"{segment.path}: line {line_number(segment.path, segment.start, newlines)}: {problem}"
+
+
+def _json_document(line: str, layout: Layout, located: Callable[[str], str]) -> Document:
+    """A document from a line of JSON; `located` puts the file and the line before a complaint."""
+    with retold(lambda said: located(f"not JSON ({said}); give one object a line"), ValueError, RecursionError):
+        value = json.loads(line)
+    refuse(map(located, _json_flaws(value)))
+    name, label = (field if isinstance(field := value.get(key), str) else "" for key in ("name", "label"))
+    if _has_sentences(value):
+        return Document(tuple(_storable(s) for s in value["sentences"] if s and not s.isspace()), name, label)
+    return Document(text_sentences(_storable(value["text"]), layout), name, label)
+
+
+def _json_flaws(value: Any) -> Iterator[str]:
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object; give one object with a `text` field a line")
-    name, label = value.get("name", ""), value.get("label", "")
-    name, label = name if isinstance(name, str) else "", label if isinstance(label, str) else ""
+        yield "not a JSON object; give one object with a `text` field a line"
+    if not _has_sentences(value) and not isinstance(value.get("text"), str):
+        yield f"no `text` field that is a string (fields: {', '.join(islice(value, 8)) or 'none'})"
+
+
+def _has_sentences(value: dict[str, Any]) -> bool:
     sentences = value.get("sentences")
-    if isinstance(sentences, list) and all(isinstance(sentence, str) for sentence in sentences):
-        return Document(tuple(_storable(s) for s in sentences if s and not s.isspace()), name, label)
-    text = value.get("text")
-    if not isinstance(text, str):
-        fields = ", ".join(islice(value, 8)) or "none"
-        raise ValueError(f"no `text` field that is a string (fields: {fields})")
-    return Document(text_sentences(_storable(text), layout), name, label)
+    return isinstance(sentences, list) and all(isinstance(sentence, str) for sentence in sentences)
 
 
 def _storable(text: str) -> str:
     """`text` with halves of surrogate pairs, which JSON can spell and UTF-8 cannot, replaced."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+# ---- pydocs
+
+
+def is_pydocs(corpus: str) -> bool:
+    return corpus == "pydocs" or corpus.startswith("pydocs:")
+
+
+def _packages(corpus: str) -> list[str] | None:
+    return [name for name in corpus.removeprefix("pydocs").removeprefix(":").split(",") if name] or None
+
+
+def _with_packages(digest: str, corpora: Sequence[str]) -> str:
+    """`digest` of the other corpora together with the versions of the packages read here."""
+    from albert_jax.data.pydocs.sources import package_versions
+
+    versions = [sorted(package_versions(_packages(corpus)).items()) for corpus in corpora if is_pydocs(corpus)]
+    return hashlib.blake2b((digest + repr(versions)).encode(), digest_size=16).hexdigest() if versions else digest
+
+
+def spool_pydocs(
+    corpora: Sequence[str], directory: Path, validation: float, test: float, workers: int
+) -> list[Segment]:
+    """The pydocs among `corpora`, one segment each: read into DIR/unfinished and DIR/paragraphs, unless that was done.
+
+    `validation` and `test` are shares of modules held out, for the paragraphs; the documents are divided later. Any
+    number of `workers`, processes that parse, gives the same bytes.
+    """
+    from albert_jax.data.pydocs.extract import read_modules
+    from albert_jax.data.pydocs.paragraphs import write_paragraphs
+
+    # Into JSON lines first, which are cut like any others: the docstrings of a file cannot be told from a byte range,
+    # and sentences are dropped that occurred before. Labelled paragraphs come from the same packages, in the same pass.
+    spools = {
+        paths.unfinished_dir(directory) / f"pydocs-{number}.jsonl": _packages(corpus)
+        for number, corpus in enumerate(filter(is_pydocs, corpora))
+    }
+    if not all(path.exists() for path in spools):
+        modules = {path: list(read_modules(names, workers=workers)) for path, names in spools.items()}
+        paragraphs = (
+            paragraph
+            for found in modules.values()
+            for module in found
+            for paragraph in module.labelled_paragraphs(MIN_WORDS)
+        )
+        write_paragraphs(directory, paragraphs, validation, test)
+        for path, found in modules.items():
+            lines = (json.dumps(asdict(module.document()), ensure_ascii=False) for module in found)
+            content = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+            write_atomically(path, content, paths.WRITE_ADVICE)
+    return [Segment("json", str(path), size=path.stat().st_size) for path in spools]

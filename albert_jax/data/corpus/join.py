@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from albert_jax.data.corpus.shards import done_file, unit_file
-from albert_jax.data.store import paths as layout
-from albert_jax.data.store.records import features
-from albert_jax.data.store.splits import SPLITS
+from albert_jax.data.store import paths
+from albert_jax.data.store.documents import SPLITS, features
+from albert_jax.errors import retold
 
 _SHARD_PIECES = 2**24  # of a held-out shard, at least: some 25 MB
 
@@ -29,18 +29,9 @@ class Totals:
     unigrams: np.ndarray  # int64 [V]: of the train split
     groups: dict[str, list[list[int]]]  # split -> the units whose files make each shard
 
-    @property
-    def documents(self) -> int:
-        """Of all splits."""
-        return sum(counts["documents"] for counts in self.splits.values())
-
 
 def count_units(directory: Path, units: int) -> Totals:
-    """Adds up what `units` finished units have counted, and decides which of them share a shard.
-
-    A unit's train file becomes a shard as it is. The held-out files are small, and an ArrayRecord file is
-    padded by some 100 KB, so they are put together.
-    """
+    """Adds up what `units` finished units have counted, and decides which of them share a shard."""
     indices: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     unigrams: Any = 0
     tally: Any = 0
@@ -54,10 +45,9 @@ def count_units(directory: Path, units: int) -> Totals:
     groups: dict[str, list[list[int]]] = {}
     for split in SPLITS:
         pieces = [int(index[:, 0].sum(dtype=np.int64)) for index in indices[split]]
-        if split == "train":
-            groups[split] = [[unit] for unit in range(units) if pieces[unit]]
-        else:
-            groups[split] = _groups(pieces)
+        # A unit's train file becomes a shard as it is, without being read again. The held-out files are small, and
+        # ArrayRecord pads a file by some 100 KB, so they are put together.
+        groups[split] = _groups(pieces, 0 if split == "train" else _SHARD_PIECES)
         splits[split] = {
             "documents": sum(map(len, indices[split])),
             "sentences": sum(int(index[:, 1].sum(dtype=np.int64)) for index in indices[split]),
@@ -69,36 +59,33 @@ def count_units(directory: Path, units: int) -> Totals:
     return Totals(splits, single, empty, divided, whole, unigrams, groups)
 
 
-def join_units(directory: Path, totals: Totals, dtype: np.dtype) -> None:
-    """Makes DIR/documents and DIR/index of the finished units' files. May be repeated after a kill at any
-    point.
-
-    Raises:
-        AlbertError: the disk is full.
-    """
-    layout.documents_dir(directory).mkdir(exist_ok=True)
-    layout.unigrams_path(directory).parent.mkdir(exist_ok=True)
-    np.save(layout.unigrams_path(directory), totals.unigrams)
-    for split, groups in totals.groups.items():
-        np.save(layout.index_path(directory, split), totals.indices[split])
-        for shard, units in enumerate(groups):
-            _make_shard(directory, split, units, layout.shard_path(directory, split, shard, len(groups)))
-    _write_tfds_metadata(directory, totals.splits, dtype)
-
-
-def _groups(sizes: Sequence[int]) -> list[list[int]]:
-    """Units that share a held-out shard, in order; `sizes` are their pieces. Units without any are left
-    out."""
+def _groups(sizes: Sequence[int], wanted: int) -> list[list[int]]:
+    """Units that share a shard of at least `wanted` pieces, in order; `sizes` are theirs. Empty units are left out."""
     groups: list[list[int]] = []
-    filled = _SHARD_PIECES
+    filled = wanted
     for unit, size in enumerate(sizes):
         if size:
-            if filled >= _SHARD_PIECES:
+            if filled >= wanted:
                 groups.append([])
                 filled = 0
             groups[-1].append(unit)
             filled += size
     return groups
+
+
+def join_units(directory: Path, totals: Totals, dtype: np.dtype) -> None:
+    """Makes DIR/documents and DIR/index of the finished units' files. May be repeated after a kill at any point.
+
+    Raises AlbertError when the disk is full.
+    """
+    paths.documents_dir(directory).mkdir(exist_ok=True)
+    paths.unigrams_path(directory).parent.mkdir(exist_ok=True)
+    np.save(paths.unigrams_path(directory), totals.unigrams)
+    for split, groups in totals.groups.items():
+        np.save(paths.index_path(directory, split), totals.indices[split])
+        for shard, units in enumerate(groups):
+            _make_shard(directory, split, units, paths.shard_path(directory, split, shard, len(groups)))
+    _write_tfds_metadata(directory, totals.splits, dtype)
 
 
 def _make_shard(directory: Path, split: str, units: Sequence[int], final: Path) -> None:
@@ -109,15 +96,14 @@ def _make_shard(directory: Path, split: str, units: Sequence[int], final: Path) 
         return
     from array_record.python import array_record_module
 
-    temporary = layout.unfinished_dir(directory) / f"{final.name}.tmp"
-    try:
-        writer = array_record_module.ArrayRecordWriter(str(temporary), layout.ARRAY_RECORD_OPTIONS)
+    temporary = paths.unfinished_dir(directory) / f"{final.name}.tmp"
+    # ArrayRecord reports a full disk by a RuntimeError.
+    with retold(lambda said: f"{directory}: cannot be written ({said}); {paths.WRITE_ADVICE}", RuntimeError):
+        writer = array_record_module.ArrayRecordWriter(str(temporary), paths.ARRAY_RECORD_OPTIONS)
         for source in sources:
             for record in array_record_module.ArrayRecordReader(str(source)).read_all():
                 writer.write(record)
         writer.close()
-    except RuntimeError as error:
-        raise layout.cannot_write(directory, error) from error
     os.replace(temporary, final)
 
 
@@ -127,18 +113,13 @@ def _write_tfds_metadata(directory: Path, splits: dict[str, dict[str, Any]], dty
 
     infos = []
     for split, counts in splits.items():
-        shards = len(counts["shard_lengths"])
-        files = [layout.shard_path(directory, split, shard, shards) for shard in range(shards)]
-        if files:
-            infos.append(
-                tfds.core.SplitInfo(
-                    name=split,
-                    shard_lengths=counts["shard_lengths"],
-                    num_bytes=sum(file.stat().st_size for file in files),
-                )
-            )
+        lengths = counts["shard_lengths"]
+        files = [paths.shard_path(directory, split, shard, len(lengths)) for shard in range(len(lengths))]
+        if files:  # TFDS has no empty splits
+            size = sum(file.stat().st_size for file in files)
+            infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size))
     tfds.folder_dataset.write_metadata(
-        data_dir=layout.documents_dir(directory),
+        data_dir=paths.documents_dir(directory),
         features=features(dtype),
         split_infos=infos,
         check_data=False,
@@ -148,13 +129,13 @@ def _write_tfds_metadata(directory: Path, splits: dict[str, dict[str, Any]], dty
 
 def remove_unfinished(directory: Path) -> None:
     """Drops the working files, once everything in them has been moved or counted."""
-    shutil.rmtree(layout.unfinished_dir(directory), ignore_errors=True)
+    shutil.rmtree(paths.unfinished_dir(directory), ignore_errors=True)
 
 
 def clear_unfinished(directory: Path) -> None:
-    """Drops what an earlier run, begun differently, left in the working files; not its lock."""
-    for file in layout.unfinished_dir(directory).iterdir():
+    """Drops what an earlier run, begun differently, left in the working files; not the lock, which is held."""
+    for file in paths.unfinished_dir(directory).iterdir():
         if file.is_dir():
             shutil.rmtree(file)
-        elif file.name != layout.LOCK:
+        elif file.name != paths.LOCK:
             file.unlink()

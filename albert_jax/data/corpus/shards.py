@@ -1,16 +1,15 @@
-"""One unit of a corpus to one shard of each split: the work of a `prepare` worker, and the last step over
-all.
+"""One unit of a corpus to one shard of each split: the work of a `prepare` worker.
 
     Document(sentences=("A cat.", "It sat."), name="cats")
  -> split "train", record pieces [23, 871, 9, 64, 2050, 9], sentence starts [0, 3]
 
-A unit's files get their names only when they are complete, and `unit-K.npz`, written last, says that unit K
-is done. So a run that was killed continues with the units that have no such file, and since a unit's bytes
-depend on its text alone, the result is the same for any number of workers, kills and runners.
+A unit's files get their names only when they are complete, and `unit-K.npz`, written last, says that unit K is done. So
+a run that was killed continues with the units that have no such file, and since a unit's bytes depend on its text
+alone, the result is the same for any number of workers, kills and runners.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from albert_jax.data.corpus import corpora
-from albert_jax.data.store import paths as layout
-from albert_jax.data.store.documents import Document
-from albert_jax.data.store.records import encode_record
-from albert_jax.data.store.splits import SPLITS, split_of
+from albert_jax.data.corpus.config import PrepareConfig
+from albert_jax.data.store import paths
+from albert_jax.data.store.documents import SPLITS, Document, encode_record, split_of
 from albert_jax.data.text.tokenizers import AnyTokenizer
+from albert_jax.errors import AlbertError, first_line
 
 _BATCH_CHARACTERS = 2**18  # of text for each call into SentencePiece
 
@@ -30,19 +29,9 @@ _BATCH_CHARACTERS = 2**18  # of text for each call into SentencePiece
 Report = Callable[[int, int, int], None]
 
 
-@dataclass(frozen=True)
-class Job:
-    """What every unit needs to know; sent to each worker once."""
-
-    directory: Path
-    validation: float  # share of documents
-    test: float  # share of documents
-    max_document_pieces: int  # in one record
-
-
 @dataclass
 class _Shard:
-    """One split of one unit while it is written."""
+    """One split of one unit while it is written; without a document it has no file."""
 
     temporary: Path
     final: Path
@@ -53,7 +42,7 @@ class _Shard:
         if self.writer is None:
             from array_record.python import array_record_module
 
-            self.writer = array_record_module.ArrayRecordWriter(str(self.temporary), layout.ARRAY_RECORD_OPTIONS)
+            self.writer = array_record_module.ArrayRecordWriter(str(self.temporary), paths.ARRAY_RECORD_OPTIONS)
         self.writer.write(record)
         self.index.append((pieces, sentences))
 
@@ -64,55 +53,58 @@ class _Shard:
             os.replace(self.temporary, self.final)
 
     def abandon(self) -> None:
-        """Drops what was written, to free the room."""
+        """Drops what was written, to free the disk."""
         self.writer = None
         self.temporary.unlink(missing_ok=True)
 
 
 def unit_file(directory: Path, unit: int, split: str) -> Path:
-    return layout.unfinished_dir(directory) / f"unit-{unit:05d}-{split}.array_record"
+    return paths.unfinished_dir(directory) / f"unit-{unit:05d}-{split}.array_record"
 
 
 def done_file(directory: Path, unit: int) -> Path:
-    return layout.unfinished_dir(directory) / f"unit-{unit:05d}.npz"
+    return paths.unfinished_dir(directory) / f"unit-{unit:05d}.npz"
 
 
 def write_unit(
-    job: Job, tokenizer: AnyTokenizer, unit: int, segments: Sequence[corpora.Segment], report: Report
+    config: PrepareConfig, tokenizer: AnyTokenizer, unit: int, segments: corpora.Unit, report: Report
 ) -> None:
     """Reads, cuts and writes the documents of `segments` as unit number `unit`.
 
-    Raises:
-        AlbertError: a document cannot be read, or the disk is full; finished units are untouched.
+    Raises AlbertError when a document cannot be read, or the disk is full; finished units are untouched.
     """
-    unfinished = layout.unfinished_dir(job.directory)
+    directory = Path(config.out)
+    unfinished = paths.unfinished_dir(directory)
     shards = {}
     for split in SPLITS:
-        final = unit_file(job.directory, unit, split)
+        final = unit_file(directory, unit, split)
+        # The process id, because Beam may run one unit twice at the same time, on a machine that seems slow.
         shards[split] = _Shard(unfinished / f"{final.name}.{os.getpid()}.tmp", final)
     unigrams = np.zeros(tokenizer.vocab_size, np.int64)
-    tally = {"single": 0, "empty": 0, "divided": 0}
+    tally = {"single": 0, "empty": 0, "divided": 0}  # in the order in which they are stored
     documents = (document for segment in segments for document in corpora.read(segment))
     try:
         for batch in _batches(documents):
-            pieces = _write_batch(job, tokenizer, batch, shards, unigrams, tally)
+            pieces = _write_batch(config, tokenizer, batch, shards, unigrams, tally)
             report(len(batch), pieces, sum(len(s) for document in batch for s in document.sentences))
         for shard in shards.values():
             shard.finish()
-        arrays: dict[str, Any] = {split: _index_array(shard.index) for split, shard in shards.items()}
+        # uint16 holds them, since a record has at most MAX_PIECES pieces.
+        arrays: dict[str, Any] = {split: np.array(s.index, np.uint16).reshape(-1, 2) for split, s in shards.items()}
         arrays |= {"unigrams": unigrams, "tally": np.array(list(tally.values()))}
-        done = done_file(job.directory, unit)
+        done = done_file(directory, unit)
         temporary = done.with_suffix(f".{os.getpid()}.tmp")
         with open(temporary, "wb") as file:
             np.savez(file, **arrays)
         os.replace(temporary, done)
-    except (OSError, RuntimeError) as error:  # ArrayRecord tells of a full disk by a RuntimeError
+    except (OSError, RuntimeError) as error:  # ArrayRecord reports a full disk by a RuntimeError
         for shard in shards.values():
             shard.abandon()
-        raise layout.cannot_write(unfinished, error) from error
+        raise AlbertError(f"{unfinished}: cannot be written ({first_line(error)}); {paths.WRITE_ADVICE}") from error
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    # By characters, not by documents, whose sizes differ a thousandfold.
     batch: list[Document] = []
     characters = 0
     for document in documents:
@@ -127,7 +119,7 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 def _write_batch(
-    job: Job,
+    config: PrepareConfig,
     tokenizer: AnyTokenizer,
     documents: list[Document],
     shards: dict[str, _Shard],
@@ -135,6 +127,7 @@ def _write_batch(
     tally: dict[str, int],
 ) -> int:
     """Writes `documents`, adds the train split's pieces to `unigrams`, and returns the number of pieces."""
+    # One call for the sentences of many documents: SentencePiece costs more to call than to cut one sentence.
     ids, lengths = tokenizer.encode_batch([s for document in documents for s in document.sentences])
     sentence_ends = np.cumsum(lengths, dtype=np.int64)
     sentence_starts = sentence_ends - lengths
@@ -144,7 +137,7 @@ def _write_batch(
     for document in documents:
         first, sentence = sentence, sentence + len(document.sentences)
         starts = sentence_starts[first:sentence] - start
-        if some_empty:
+        if some_empty:  # sentences of combining marks alone, say; nothing could be predicted in them
             starts = starts[lengths[first:sentence] > 0]
         if len(starts) == 0:
             tally["empty"] += 1
@@ -152,18 +145,15 @@ def _write_batch(
         pieces = ids[start : (end := int(sentence_ends[sentence - 1]))]
         start = end
         tally["single"] += len(starts) == 1
-        split = split_of(document.split_key, job.validation, job.test)
+        split = split_of(document.split_key, config.validation, config.test)
         if split != "train":
             held_out.append(pieces)
-        shard = shards[split]
-        if len(pieces) <= job.max_document_pieces:
-            record = encode_record(pieces, starts, document.name, document.label)
-            shard.write(record, len(pieces), len(starts))
-            continue
-        tally["divided"] += 1
-        for part, part_starts in divide(pieces, starts, job.max_document_pieces):
+        whole = len(pieces) <= config.max_document_pieces
+        tally["divided"] += not whole
+        for part, part_starts in [(pieces, starts)] if whole else divide(pieces, starts, config.max_document_pieces):
             record = encode_record(part, part_starts, document.name, document.label)
-            shard.write(record, len(part), len(part_starts))
+            shards[split].write(record, len(part), len(part_starts))
+    # All pieces less the held-out ones: they are few, so this is cheaper than to gather those of the train split.
     unigrams += np.bincount(ids, minlength=unigrams.size)
     if held_out:
         unigrams -= np.bincount(np.concatenate(held_out), minlength=unigrams.size)
@@ -187,13 +177,3 @@ def divide(pieces: np.ndarray, starts: np.ndarray, max_pieces: int) -> Iterator[
             last += 1
         yield pieces[edges[first] : edges[last]], np.array(edges[first:last]) - edges[first]
         first = last
-
-
-def _index_array(index: list[tuple[int, int]]) -> np.ndarray:
-    return np.array(index, np.uint16).reshape(-1, 2)
-
-
-def remove_temporary(directory: Path) -> None:
-    """Drops half-written files of a killed run."""
-    for file in layout.unfinished_dir(directory).glob("*.tmp"):
-        file.unlink(missing_ok=True)

@@ -16,8 +16,9 @@ from typing import Any
 
 from albert_jax.data.pydocs.names import blank_spans, package_names
 from albert_jax.data.store import paths as layout
-from albert_jax.data.store.splits import SPLITS, split_of
+from albert_jax.data.store.documents import SPLITS, split_of
 from albert_jax.errors import AlbertError
+from albert_jax.files import write_json
 
 DATASET = "paragraphs"
 _INDEX = "paragraphs.json"  # counts of the splits, and the names of each package as they were here
@@ -93,7 +94,7 @@ def write_paragraphs(
                 _shard(unfinished, split).unlink()  # TFDS has no empty splits
         _write_metadata(unfinished, counts, sizes)
         names = {package: package_names(package) for package in sorted(packages)}
-        layout.write_json(unfinished / _INDEX, {"counts": counts, "names": names})
+        write_json(unfinished / _INDEX, {"counts": counts, "names": names})
         shutil.rmtree(final, ignore_errors=True)
         os.replace(unfinished, final)
     except OSError as error:

@@ -1,29 +1,31 @@
-"""Where things are in a prepared directory, and its one JSON file.
+"""Where things are in a prepared directory, and the manifest that says what is in it.
 
 DIR/prepared.json          what it was made from, counts, fingerprint of the vocabulary, finished or not
-DIR/vocab/                 vocab.model, vocab.json (data/tokenizer.py)
-DIR/documents/             a TFDS dataset in ArrayRecord: splits train, validation, test (data/records.py)
+DIR/vocab/                 the vocabulary (data/text/vocabulary.py)
+DIR/documents/             a TFDS dataset in ArrayRecord: splits train, validation, test (documents.py)
 DIR/index/SPLIT.npy        uint16 [documents, 2]: pieces and sentences of each document, in order
 DIR/index/unigrams.npy     int64 [V]: how often each piece occurs in the train split
-DIR/paragraphs/            labelled paragraphs, for a pydocs corpus only (data/pydocs.py)
+DIR/paragraphs/            labelled paragraphs, for a pydocs corpus only (data/pydocs/paragraphs.py)
 DIR/unfinished/            shards finished so far, while `prepare` is under way or was killed
 """
 
-import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from albert_jax.data.store.splits import SPLITS
-from albert_jax.errors import AlbertError
+from albert_jax.data.store.documents import SPLITS
+from albert_jax.errors import AlbertError, refuse
+from albert_jax.files import read_object, reading
 
 DATASET = "documents"
 MANIFEST = "prepared.json"
 LOCK = "lock"  # in unfinished/: held by the `prepare` that is at work
 FORMAT = 1
-# One record a chunk for random access, compressed: 1.5 bytes a piece instead of 2.4, for 4 microseconds a
-# read (`python benchmarks/prepare.py` compares the choices).
+# One record a chunk for random access, compressed: 1.5 bytes a piece instead of 2.4, for 4 microseconds a read
+# (`python benchmarks/prepare.py` compares the choices).
 ARRAY_RECORD_OPTIONS = "group_size:1,zstd:1"
+# What to do when the disk is full or the directory may not be written.
+WRITE_ADVICE = "what was finished is kept: free space and run the same command again"
 
 
 def vocab_dir(directory: Path) -> Path:
@@ -51,69 +53,37 @@ def unigrams_path(directory: Path) -> Path:
 
 
 def shard_path(directory: Path, split: str, shard: int, shards: int) -> Path:
-    """TFDS's own naming, so that `tfds.builder_from_directory` finds the files."""
+    # TFDS's own naming, so that `tfds.builder_from_directory` finds the files.
     return documents_dir(directory) / f"{DATASET}-{split}.array_record-{shard:05d}-of-{shards:05d}"
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """`path` holds all of `content` or what it held before, whenever the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
-
-
-def cannot_write(path: Path, error: Exception) -> AlbertError:
-    """What to tell when the disk is full or the directory may not be written."""
-    reason = getattr(error, "strerror", None) or str(error)
-    return AlbertError(
-        f"{path}: cannot be written ({reason}); what was finished is kept: make room and run the same command again"
-    )
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """The content of `prepared.json`, or None where there is none.
-
-    Raises:
-        AlbertError: it is unreadable, or of a later format.
-    """
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The content of `prepared.json`, empty where there is none. Raises AlbertError for one that is not ours."""
     path = directory / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-        written = manifest["format"]
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise AlbertError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise AlbertError(
-            f"{path}: not the manifest of a prepared directory ({error}); prepare into another"
-        ) from error
-    if written != FORMAT:
+    advice = "not the manifest of a prepared directory; prepare into another"
+    with reading(path, advice):
+        if not path.exists():
+            return {}
+    manifest = read_object(path, advice)
+    if (written := manifest.get("format")) != FORMAT:
         raise AlbertError(f"{path}: format {written}, this version reads format {FORMAT}; prepare it again")
     return manifest
 
 
-def finished_manifest(directory: Path, split: str | None = None) -> dict[str, Any]:
-    """The manifest of a finished directory.
-
-    Raises:
-        AlbertError: not prepared, not finished, or `split` is not one of its splits.
-    """
+def finished_manifest(directory: Path, split: str) -> dict[str, Any]:
+    """The manifest of a finished directory. Raises AlbertError when it is none, or for a `split` that none has."""
     manifest = read_manifest(directory)
-    if manifest is None:
-        raise AlbertError(
+    refuse(_not_finished(directory, split, manifest))
+    return manifest
+
+
+def _not_finished(directory: Path, split: str, manifest: dict[str, Any]) -> Iterator[str]:
+    if not manifest:
+        yield (
             f"{directory}: not a prepared directory (no {MANIFEST}); make one with"
             f" `python -m albert_jax prepare --corpus CORPUS --out {directory}`"
         )
     if not manifest["finished"]:
-        raise AlbertError(
-            f"{directory}: its preparation was not finished; run the same `prepare` command again to continue"
-        )
-    if split is not None and split not in SPLITS:
-        raise AlbertError(f"split {split!r}: the splits are {', '.join(SPLITS)}")
-    return manifest
+        yield f"{directory}: its preparation was not finished; run the same `prepare` command again to continue"
+    if split not in SPLITS:
+        yield f"split {split!r}: the splits are {', '.join(SPLITS)}"

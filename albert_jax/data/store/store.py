@@ -3,8 +3,8 @@
     store = DocumentStore.open("data/prepared", "train")
     pieces, sentence_starts = store[7]
 
-Files and shapes are listed in `data/layout.py`; `data/prepare.py` writes them. Any other reader of TFDS
-datasets sees the same: `tfds.builder_from_directory("data/prepared/documents").as_data_source()`.
+Files and shapes are listed in `paths.py`; `data/corpus/prepare.py` writes them. Any other reader of TFDS datasets sees
+the same: `tfds.builder_from_directory("data/prepared/documents").as_data_source()`.
 """
 
 import bisect
@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from albert_jax.data.store import paths as layout
-from albert_jax.data.store.records import Record, decode_record
+from albert_jax.data.store import paths
+from albert_jax.data.store.documents import Record, decode_record
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.data.text.tokenizers import load as load_tokenizer
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse, retold
 
 _READER_OPTIONS = "readahead_buffer_size:0"  # random access: what follows a record is not wanted
+_DAMAGE = (OSError, RuntimeError, ValueError)  # what ArrayRecord and NumPy raise for a file that is not as written
 
 
 class DocumentStore:
-    """D documents of one split. Picklable (a worker opens the files anew) and safe to read from threads."""
+    """D documents of one split. Picklable, and safe to read from threads."""
 
     def __init__(self, directory: Path, split: str, manifest: dict[str, Any]):
         """Use `DocumentStore.open`."""
@@ -44,25 +45,20 @@ class DocumentStore:
     def open(cls, directory: str | Path, split: str) -> "DocumentStore":
         """The "train", "validation" or "test" split of a prepared directory; it may hold no documents.
 
-        Raises:
-            AlbertError: not a prepared directory, an unfinished one, one with a file missing, or another
-            split.
+        Raises AlbertError when the directory is not prepared, not finished or lacks a file, and for another split.
         """
         directory = Path(directory)
-        store = cls(directory, split, layout.finished_manifest(directory, split))
-        shards = len(store._readers)
-        for shard in range(shards):
-            path = layout.shard_path(directory, split, shard, shards)
-            if not path.is_file():
-                raise AlbertError(f"{path}: missing; copy the whole prepared directory, or prepare it again")
+        store = cls(directory, split, paths.finished_manifest(directory, split))
+        # Now, because a shard that is missing would otherwise be noticed hours later, when a document of it is drawn.
+        missing = (path for path in map(store._shard_path, range(len(store._readers))) if not path.is_file())
+        refuse(f"{path}: missing; copy the whole prepared directory, or prepare it again" for path in missing)
         return store
 
     def __len__(self) -> int:
         return self._shard_ends[-1] if self._shard_ends else 0
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pieces uint16 (uint32 above 65,536 pieces) [n], read-only, and sentence starts int32 [m] of a
-        document.
+        """Pieces `dtype` [n], read-only, and sentence starts int32 [m] of a document.
 
         Sentence k is pieces[starts[k]:starts[k + 1]]; the last one ends at n.
         """
@@ -70,24 +66,22 @@ class DocumentStore:
         return record.pieces, record.sentence_starts
 
     def record(self, index: int) -> Record:
-        """Document `index` with its name and label.
-
-        Raises:
-            IndexError: no such document.
-            AlbertError: its file cannot be read.
-        """
+        """Document `index` with its name and label. Raises AlbertError when its file cannot be read."""
         index = int(index)
         if not 0 <= index < len(self):
             raise IndexError(f"document {index} of {len(self)}")
         shard = bisect.bisect_right(self._shard_ends, index)
+        # Opened when first needed: a corpus may have more shards than a process may open files.
         reader = self._readers[shard] or self._reader(shard)
+        # No `retold` here: it costs a microsecond, and a record is read in some ten.
         try:
             record = reader.read([index - self._shard_starts[shard]])[0]
-        except (RuntimeError, ValueError) as error:
-            path = layout.shard_path(self.directory, self.split, shard, len(self._readers))
+        except _DAMAGE as error:
+            path = self._shard_path(shard)
             raise AlbertError(f"{path}: document {index} is damaged ({error}); prepare it again") from error
         return decode_record(record, self.dtype)
 
+    # int64, because sums of uint16 overflow.
     @cached_property
     def lengths(self) -> np.ndarray:
         """Pieces in each document: int64 [D]."""
@@ -101,45 +95,44 @@ class DocumentStore:
     @cached_property
     def unigram_counts(self) -> np.ndarray:
         """How often each piece occurs in the train split, whatever split this is: int64 [V]."""
-        return _load(layout.unigrams_path(self.directory))
+        return _load(paths.unigrams_path(self.directory))
 
     @cached_property
     def unigram_entropy(self) -> float:
-        """Entropy of the train split's pieces in nats: the masked-word loss of a model that knows only
-        them."""
+        """Entropy of the train split's pieces in nats: the masked-word loss of a model that knows only them."""
         shares = self.unigram_counts[self.unigram_counts > 0] / self.unigram_counts.sum()
         return float(-(shares * np.log(shares)).sum())
 
     @cached_property
     def unigram_accuracy(self) -> float:
-        """Share of the most frequent piece that is not a special one: what always guessing it would score."""
+        """Share of the most frequent piece that is not special: the accuracy of always guessing it."""
         counts = self.unigram_counts.copy()
-        counts[self.tokenizer().unk_id] = 0  # the one special piece that text gives
+        counts[self.tokenizer().unk_id] = 0  # the one special piece that occurs in text
         return float(counts.max() / self.unigram_counts.sum())
 
     def tokenizer(self) -> AnyTokenizer:
         """The vocabulary that the documents were cut with, from the prepared directory."""
-        return load_tokenizer(layout.vocab_dir(self.directory))
+        return load_tokenizer(paths.vocab_dir(self.directory))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"directory": self.directory, "split": self.split, "manifest": self.manifest}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type["DocumentStore"], tuple[Path, str, dict[str, Any]]]:
+        # ArrayRecord's readers cannot be pickled: a worker opens the files anew.
+        return type(self), (self.directory, self.split, self.manifest)
 
     @cached_property
     def _index(self) -> np.ndarray:
-        return _load(layout.index_path(self.directory, self.split)).reshape(-1, 2)
+        return _load(paths.index_path(self.directory, self.split)).reshape(-1, 2)
+
+    def _shard_path(self, shard: int) -> Path:
+        return paths.shard_path(self.directory, self.split, shard, len(self._readers))
 
     def _reader(self, shard: int) -> Any:
         from array_record.python import array_record_module
 
-        path = layout.shard_path(self.directory, self.split, shard, len(self._readers))
-        try:
+        path = self._shard_path(shard)
+        with retold(lambda said: f"{path}: not readable as ArrayRecord ({said}); prepare it again", *_DAMAGE):
             reader = array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
             stored = reader.num_records()
-        except (RuntimeError, ValueError, OSError) as error:
-            raise AlbertError(f"{path}: not readable as ArrayRecord ({error}); prepare it again") from error
+        # ArrayRecord opens a file that was cut off as one with fewer records, so their number is checked.
         expected = self._shard_ends[shard] - self._shard_starts[shard]
         if stored != expected:
             raise AlbertError(f"{path}: holds {stored} documents, not {expected}; prepare it again")
@@ -148,7 +141,5 @@ class DocumentStore:
 
 
 def _load(path: Path) -> np.ndarray:
-    try:
+    with retold(lambda said: f"{path}: cannot be read ({said}); prepare the directory again", *_DAMAGE):
         return np.load(path)
-    except (OSError, ValueError) as error:
-        raise AlbertError(f"{path}: cannot be read ({error}); prepare the directory again") from error

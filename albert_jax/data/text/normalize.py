@@ -1,9 +1,7 @@
-"""Normalisation of text before it is cut into pieces, and the way back to the text that the user gave.
+"""Normalisation of text before it is cut into pieces, and the way back to the characters that the user gave.
 
-The rules are those of `preprocess_text` in google-research/albert `tokenization.py`, in its order: white
-space collapsed to single spaces, NFKD, combining marks dropped, lower case. The marks and the case are
-choices; they are stored with the vocabulary, because a model trained under one choice reads another as
-noise.
+The rules are those of `preprocess_text` in google-research/albert `tokenization.py`, in its order: white space
+collapsed to single spaces, NFKD, combining marks dropped, lower case.
 """
 
 import re
@@ -18,19 +16,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Normalization:
-    """What is done to text before it is cut into pieces; stored in `vocab.json`, part of the fingerprint."""
+    """What is done to text before it is cut into pieces."""
 
-    lower: bool = True
-    """Lower-case the text (the released models are uncased)."""
-    keep_accents: bool = False
-    """Keep combining marks (accents, vowel signs); the original drops them."""
+    # Both are stored in vocab.json and belong to the fingerprint: a model trained under one choice reads text that was
+    # normalised under another as noise.
+    lower: bool = True  # lower-case the text; the released English models are uncased
+    keep_accents: bool = False  # keep combining marks (accents, vowel signs), which the original drops
 
 
 def normalize(text: str, choices: Normalization) -> str:
-    """`text` as the pieces see it.
-
-    `"  Café,\\u00a0 ﬁn "` -> `"cafe, fin"`.
-    """
+    """`text` as the pieces see it: `"  Café,\\u00a0 ﬁn "` -> `"cafe, fin"`."""
     words = " ".join(text.split())
     if not words.isascii():
         words = unicodedata.normalize("NFKD", words)
@@ -40,7 +35,8 @@ def normalize(text: str, choices: Normalization) -> str:
 
 
 def normalize_batch(texts: Sequence[str], choices: Normalization) -> list[str]:
-    """`[normalize(text, choices) for text in texts]`, with one test for all when every text is ASCII."""
+    """`[normalize(text, choices) for text in texts]`."""
+    # English text is mostly ASCII: one test for the whole batch costs less than one for each text.
     if "".join(texts).isascii():
         if choices.lower:
             return [" ".join(text.split()).lower() for text in texts]
@@ -49,12 +45,10 @@ def normalize_batch(texts: Sequence[str], choices: Normalization) -> list[str]:
 
 
 def normalize_with_offsets(text: str, choices: Normalization) -> tuple[str, np.ndarray]:
-    """The normalised text and, for each of its characters, the characters of `text` that it stands for.
+    """The normalised text, and for each of its C characters the start and end in `text` of what it stands for.
 
-    Returns:
-        `normalize(text, choices)`, C characters long, and int64 [C, 2]: start and end in `text`. Characters
-        that NFKD made out of one ("ﬁ" -> "fi") share its span; a space that stands for a run of white space
-        spans the run; the span of an accented letter covers the marks that were dropped.
+    Returns `normalize(text, choices)` and int64 [C, 2]. Characters that NFKD made out of one ("ﬁ" -> "fi") share its
+    span; a space spans the run of white space it stands for; an accented letter spans the marks that were dropped.
     """
     characters: list[str] = []
     spans: list[tuple[int, int]] = []
@@ -73,17 +67,17 @@ def normalize_with_offsets(text: str, choices: Normalization) -> tuple[str, np.n
             characters.append(run)
             spans.extend([(start, end)] * len(run))
     normalized = "".join(characters)
-    # Lowered as a whole, because a final sigma depends on its neighbours. After NFKD lowering keeps the
-    # length: the one character whose lower case is longer (U+0130) has been decomposed.
+    # Lowered as a whole, because a final sigma depends on its neighbours. After NFKD lowering keeps the length: the one
+    # character whose lower case is longer (U+0130) has been decomposed.
     lowered = normalized.lower() if choices.lower else normalized
     return lowered, np.asarray(spans, np.int64).reshape(-1, 2)
 
 
 def _starter_runs(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Cuts [start, end) where NFKD cannot reorder across: before each character that decomposes to a
-    starter."""
+    """[start, end) cut into runs of a character and its combining marks."""
     if text.isascii():
         return [(position, position + 1) for position in range(start, end)]
+    # NFKD sorts the marks within a run, so their spans cannot be told apart; it never moves anything across a starter.
     cuts = [start]
     for position in range(start + 1, end):
         if not unicodedata.combining(unicodedata.normalize("NFKD", text[position])[0]):
@@ -93,6 +87,6 @@ def _starter_runs(text: str, start: int, end: int) -> list[tuple[int, int]]:
 
 @cache
 def _combining_marks() -> re.Pattern[str]:
-    """All characters with a canonical combining class, as one pattern: a tenth of a second, once."""
+    """All characters with a canonical combining class. Finding them takes a tenth of a second, so it is done once."""
     marks = "".join(chr(point) for point in range(sys.maxunicode + 1) if unicodedata.combining(chr(point)))
     return re.compile(f"[{re.escape(marks)}]+")

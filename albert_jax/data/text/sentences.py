@@ -1,15 +1,18 @@
 """A paragraph of English to its sentences, by rules.
 
-A stop ends a sentence when white space and then something that can start a sentence follow it: a capital, a
-digit, a back-quoted span, or a dotted or underscored name. That leaves three doubtful kinds, decided here:
-abbreviations, initials (`J. Smith` or the matrix `A`), and stops inside brackets. Numbers, versions, dotted
-names and file names need no rule: no white space follows their dots. Ideographic stops need no white space.
-
     'Calls numpy.array, e.g. on lists. See Eq. 3 (of A. Jones et al.). Done?'
  -> ['Calls numpy.array, e.g. on lists.', 'See Eq. 3 (of A. Jones et al.).', 'Done?']
+
+A stop ends a sentence when white space and then something that can start a sentence follow it: a capital, a digit, a
+back-quoted span, or a dotted or underscored name. That leaves three doubtful kinds, decided here: abbreviations,
+initials (`J. Smith` or the matrix `A`), and stops inside brackets. Numbers, versions, dotted names and file names need
+no rule: no white space follows their dots. Ideographic stops need no white space.
 """
 
 import re
+
+# By hand, because a learned splitter (NLTK's punkt, spaCy) is a model to download, and another version of it would cut
+# the same corpus into other sentences.
 
 
 def word_set(text: str, separator: str | None = None) -> frozenset[str]:
@@ -39,37 +42,32 @@ _DIGITS = re.compile(r"\d+")
 
 # Never the end of a sentence.
 _NEVER = word_set(
-    """
-    e.g eg i.e ie cf vs viz resp approx ca wrt w.r.t a.k.a aka incl esp dr mr mrs ms prof st fig figs eq
-    eqs eqn eqns
-    """
+    "e.g eg i.e ie cf vs viz resp approx ca wrt w.r.t a.k.a aka incl esp dr mr mrs ms prof st fig figs eq eqs eqn eqns"
 )
 # Not the end when a number (or one capital, or a Roman numeral) follows: "sec. 3", but "10 sec. The ...".
 _BEFORE_NUMBER = word_set(
-    """
-    no nos sec sect ref refs vol p pp ch chap ver v ex def tab thm prop app art alg par ed eds lem
-    """
+    "no nos sec sect ref refs vol p pp ch chap ver v ex def tab thm prop app art alg par ed eds lem"
 )
 # Not the end when a bracket follows: "et al. (2015)", "etc. (see below)".
 _BEFORE_BRACKET = word_set("al etc")
 # Words that start sentences far more often than they follow an initial: "the matrix A. The ...".
 _STARTERS = word_set(
     """
-    a all also although an and any as at because before but by can default each either every for from
-    given hence here how however if in instead it its like make may more most must no not note now on
-    once one only or other otherwise please returns see set similarly since so some such that the their
-    then there therefore these they this those though thus to two under unless unlike until use used
-    uses using we what when where whether which while will with you your
+    a all also although an and any as at because before but by can default each either every for from given hence here
+    how however if in instead it its like make may more most must no not note now on once one only or other otherwise
+    please returns see set similarly since so some such that the their then there therefore these they this those
+    though thus to two under unless unlike until use used uses using we what when where whether which while will with
+    you your
     """
 )
 _OPEN_REACH = 400  # characters: an open bracket that is not closed within them was no bracket
 
 
 def split_sentences(paragraph: str) -> list[str]:
-    """The sentences of `paragraph`, in order, white space collapsed to single spaces.
+    """The sentences of `paragraph`, in order; none for an empty one.
 
-    Nothing but white space is lost: the sentences joined by spaces are the paragraph with its white space
-    collapsed (ideographic text excepted, which has no spaces to begin with). An empty paragraph has none.
+    Nothing but white space is lost: the sentences joined by spaces are the paragraph with its white space collapsed to
+    single spaces (ideographic text excepted, which has no spaces to begin with).
     """
     text = " ".join(paragraph.split())
     sentences = []
@@ -88,13 +86,10 @@ def split_sentences(paragraph: str) -> list[str]:
 
 def _is_boundary(text: str, start: int, stop: int, end: int) -> bool:
     """Whether the stop text[stop:end] ends the sentence that began at text[start]."""
-    if not _STARTS_SENTENCE.match(text, end):
-        return False
-    if _inside_brackets(text, start, end):
+    if not _STARTS_SENTENCE.match(text, end) or _inside_brackets(text, start, end):
         return False
     if text[stop] != "." or end - stop > 1:
-        # "!", "?", an ellipsis, or a stop with quotes or brackets closed after it. A lone ellipsis is an
-        # omission.
+        # "!", "?", an ellipsis, or a stop with quotes or brackets closed after it. A lone ellipsis is an omission.
         return not (text[stop : stop + 2] in ("..", "…") and text[stop - 1 : stop] in ("", " "))
     match = _WORD_BEFORE.search(text, start, stop)
     word = match[0] if match else ""
@@ -114,10 +109,8 @@ def _is_boundary(text: str, start: int, stop: int, end: int) -> bool:
 
 
 def _inside_brackets(text: str, start: int, end: int) -> bool:
-    """Whether more brackets were opened than closed in text[start:end], and one closes soon after.
-
-    All kinds count alike, so that the half-open interval (0, 1] is balanced.
-    """
+    """Whether more brackets were opened than closed in text[start:end], and one closes soon after."""
+    # All kinds count alike, so that the half-open interval (0, 1] is balanced.
     sentence = text[start:end]
     opened = sum(map(sentence.count, "([{"))
     if not opened or opened <= sum(map(sentence.count, ")]}")):

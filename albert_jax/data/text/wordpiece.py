@@ -11,23 +11,25 @@ that cannot be cut so is one [UNK].
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import chain, pairwise
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from albert_jax.data.text.normalize import Normalization
-from albert_jax.data.text.words import WordRule
-from albert_jax.errors import AlbertError
+from albert_jax.data.text.vocabulary import BaseTokenizer, WordRule
+from albert_jax.errors import AlbertError, refuse
 
-VOCABULARY_FILE = "vocab.txt"
-CHOICES_FILE = "vocab.json"
+# By hand, because Hugging Face's WordPiece gives other pieces: it makes a special piece of "[MASK]" in the text, drops
+# characters of private use, and gives up on words of more than 100 characters (docs/tokenizer.md). A model must read
+# text in the pieces that it was trained on.
+
 KIND = "wordpiece"
 MAX_WORD = 200  # characters; a longer word is one [UNK]. Hugging Face: 100
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_CACHED_WORDS = 1 << 17
+_CACHED_WORDS = 2**17
 # Blocks of ideographs, as the original lists them: kana and Hangul are not among them.
 _CJK = (
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF),
@@ -35,95 +37,60 @@ _CJK = (
 )  # fmt: skip
 
 
-class WordPieceTokenizer:
-    """Pieces and ids of one vocabulary of V pieces; the interface of `albert_jax.data.text.sentencepiece.Tokenizer`."""
+class WordPieceTokenizer(BaseTokenizer):
+    """Pieces and ids of a WordPiece vocabulary of V pieces."""
 
-    word_rule: WordRule = "google"  # the only one: "##" tells what goes on with a word
+    FILE = "vocab.txt"
+    word_rule: WordRule = "google"  # the only one: "##" marks what goes on with a word
 
     def __init__(self, pieces: Sequence[str], lower: bool = True, source: str = "vocabulary"):
         """`pieces` in the order of their ids; `lower` also drops accents; `source` names the vocabulary in errors.
 
-        Raises:
-            AlbertError: a piece twice, or one of [PAD] [UNK] [CLS] [SEP] [MASK] missing.
+        Raises AlbertError for a piece that occurs twice, and when one of [PAD] [UNK] [CLS] [SEP] [MASK] is missing.
         """
         self._all_pieces = list(pieces)
         self._ids = {piece: number for number, piece in enumerate(self._all_pieces)}
-        if len(self._ids) < len(self._all_pieces):
-            twice = next(p for number, p in enumerate(self._all_pieces) if self._ids[p] != number)
-            raise AlbertError(f"{source}: the piece {twice!r} is there twice; every line needs a piece of its own")
-        missing = [name for name in _SPECIALS if name not in self._ids]
-        if missing:
-            raise AlbertError(f"{source}: no WordPiece vocabulary, it lacks {' '.join(missing)}; give a vocab.txt")
+        refuse(_flaws(source, self._all_pieces, self._ids))
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (self._ids[name] for name in _SPECIALS)
         self.vocab_size = len(self._all_pieces)
         self.normalization = Normalization(lower, keep_accents=not lower)
-        self.dtype = np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
         self._longest = max(len(piece) for piece in self._all_pieces)
-        self._cleaning, self._parting = _Cleaning(), _Parting(lower)
+        self._cleaning, self._parting = _Table(_cleaned), _Table(partial(_parted, drop_accents=lower))
+        # Few words make up most of a text, and the greedy search below is the slow part.
         self._words: dict[str, tuple[int, ...]] = {}
 
-    # ------------------------------------------------------------------------------------------ made, kept
+    # ---- made and kept
 
     @classmethod
-    def load(cls, path: str | Path, lower: bool = True) -> "WordPieceTokenizer":
-        """From a `vocab.txt` (one piece a line, under any name), or from a directory that `save` wrote.
-
-        Blanks about a piece are dropped, a blank line is the piece " ", and a piece that came before takes no id, all
-        as in the original. `lower` is for a bare file; a directory's choices say it.
-
-        Raises:
-            AlbertError: nothing there, not UTF-8, no WordPiece vocabulary, or one that its choices were not made for.
-        """
-        path = Path(path)
-        file = path / VOCABULARY_FILE if path.is_dir() else path
-        choices_path = path / CHOICES_FILE
+    def parse(cls, content: bytes, choices: dict[str, Any], source: str) -> "WordPieceTokenizer":
+        """From the bytes of a `vocab.txt`, one piece a line; see `BaseTokenizer.parse`."""
         try:
-            text = file.read_bytes().decode("utf-8")
-            choices = json.loads(choices_path.read_bytes()) if path.is_dir() and choices_path.exists() else {}
-            lower, fingerprint = choices.get("lower", lower), choices.get("fingerprint")
-        except OSError as error:
-            raise AlbertError(f"{file}: cannot read a vocabulary here ({error.strerror or error})") from error
+            lines = content.decode("utf-8").split("\n")
         except UnicodeDecodeError as error:
-            raise AlbertError(f"{file}: not UTF-8 at byte {error.start}; give a vocab.txt") from error
-        except (ValueError, AttributeError) as error:
-            raise AlbertError(f"{choices_path}: not the choices of a vocabulary: {error}") from error
-        lines = text.split("\n")
+            raise AlbertError(f"{source}: not UTF-8 at byte {error.start}; give a vocab.txt") from error
         if not lines[-1]:
             lines.pop()
+        # As in the original: blanks around a piece are dropped, a blank line is the piece " ", and a piece that came
+        # before takes no id.
         pieces = dict.fromkeys((line.split() or [" "])[0] for line in lines)
-        tokenizer = cls(list(pieces), lower, source=str(file))
-        if fingerprint not in (None, tokenizer.fingerprint):
-            raise AlbertError(
-                f"{path}: {VOCABULARY_FILE} and {CHOICES_FILE} do not belong together (fingerprint"
-                f" {tokenizer.fingerprint[:12]}, stored {str(fingerprint)[:12]}); restore both from one copy"
-            )
-        return tokenizer
+        return cls(list(pieces), choices.get("lower", True), source)
 
-    def save(self, directory: str | Path) -> None:
-        """Writes `vocab.txt` and `vocab.json` into `directory`, which is made if missing."""
-        path = Path(directory)
-        path.mkdir(parents=True, exist_ok=True)
-        lines = "".join(f"{piece.strip()}\n" for piece in self._all_pieces)
-        (path / VOCABULARY_FILE).write_bytes(lines.encode())
-        choices = {
-            "format": 1,
-            "kind": KIND,
-            "vocab_size": self.vocab_size,
-            "lower": self.normalization.lower,
-            "fingerprint": self.fingerprint,
-        }
-        (path / CHOICES_FILE).write_text(json.dumps(choices, indent=2) + "\n", encoding="utf-8")
+    def _content(self) -> bytes:
+        return "".join(f"{piece.strip()}\n" for piece in self._all_pieces).encode()
+
+    def _choices(self) -> dict[str, Any]:
+        return {"kind": KIND, "vocab_size": self.vocab_size, "lower": self.normalization.lower}
 
     def __reduce__(self) -> tuple[type["WordPieceTokenizer"], tuple[list[str], bool]]:
         return type(self), (self._all_pieces, self.normalization.lower)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of all that decides ids and words."""
+        """Hex digest of the pieces and the case."""
         choices = json.dumps([KIND, self.normalization.lower, self._all_pieces])
         return hashlib.blake2b(choices.encode(), digest_size=16).hexdigest()
 
-    # ------------------------------------------------------------------------------------------ text to ids
+    # ---- text to ids
 
     def normalize(self, text: str) -> str:
         """The words that pieces are cut from, a space between them."""
@@ -137,12 +104,11 @@ class WordPieceTokenizer:
         return self.pieces(self.encode(text))
 
     def encode(self, text: str) -> list[int]:
-        """Piece ids of `text`, without [CLS] and [SEP] and never one of their kind, whatever the text says."""
+        """Piece ids of `text`, without [CLS] and [SEP]; never a special one, whatever the text says."""
         return [i for word in self.normalize(text).split(" ") if word for i in self._word(word)]
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of all texts one after the other, uint16 (uint32 above 65,536 pieces) [N], and how many belong to
-        each text, int32 [len(texts)]."""
+        """The ids of all texts one after the other, `dtype` [N], and how many each text has, int32 [len(texts)]."""
         rows = [self.encode(text) for text in texts]
         lengths = np.fromiter(map(len, rows), np.int32, len(rows))
         return np.fromiter(chain.from_iterable(rows), self.dtype, int(lengths.sum())), lengths
@@ -155,38 +121,39 @@ class WordPieceTokenizer:
         normalized, spans = self._with_spans(text)
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []
-        place = 0
+        position = 0
         for word in normalized.split():
-            begin = place = normalized.index(word, place)
-            found = self._word(word)
-            for piece_id in found:
+            begin = position = normalized.index(word, position)
+            for piece_id in self._word(word):
                 piece = self._all_pieces[piece_id]
-                width = len(word) if piece_id == self.unk_id else len(piece) - 2 * (place > begin)
+                # Pieces after the first carry a "##" that is not in the text.
+                width = len(word) if piece_id == self.unk_id else len(piece) - 2 * (position > begin)
                 ids.append(piece_id)
-                offsets.append((spans[place][0], spans[place + width - 1][1]))
-                place += width
-            place = begin + len(word)
+                offsets.append((spans[position][0], spans[position + width - 1][1]))
+                position += width
+            position = begin + len(word)
         return ids, offsets
 
     def _with_spans(self, text: str) -> tuple[str, list[tuple[int, int]]]:
         """The text with its words apart (not yet single spaces) and the characters of `text` under each of its own."""
         characters: list[str] = []
         spans: list[tuple[int, int]] = []
-        for place, character in enumerate(text):
+        for position, character in enumerate(text):
             for part in character.translate(self._cleaning):
                 characters.append(part)
-                spans.append((place, place + 1))
+                spans.append((position, position + 1))
         if self.normalization.lower:
             cleaned = "".join(characters)
             spans = [span for character, span in zip(cleaned, spans, strict=True) for _ in character.lower()]
             lowered = cleaned.lower()  # as a whole, because a final sigma depends on its neighbours
             characters, before, spans = [], spans, []
             starts = [
-                place
-                for place, character in enumerate(lowered)
-                if not place or not unicodedata.combining(unicodedata.normalize("NFD", character)[0])
+                position
+                for position, character in enumerate(lowered)
+                if not position or not unicodedata.combining(unicodedata.normalize("NFD", character)[0])
             ]
-            for start, end in pairwise([*starts, len(lowered)]):  # runs that NFD may reorder
+            # NFD sorts the marks within a run, so each of its characters spans the whole of it.
+            for start, end in pairwise([*starts, len(lowered)]):
                 run = unicodedata.normalize("NFD", lowered[start:end])
                 characters += run
                 spans += [(before[start][0], before[end - 1][1])] * len(run)
@@ -195,8 +162,7 @@ class WordPieceTokenizer:
 
     def _word(self, word: str) -> tuple[int, ...]:
         """The ids of one word, by greedy longest match."""
-        known = self._words.get(word)
-        if known is not None:
+        if (known := self._words.get(word)) is not None:
             return known
         found: list[int] = []
         start, size = 0, len(word)
@@ -211,23 +177,16 @@ class WordPieceTokenizer:
             found.append(number)  # type: ignore[arg-type]
             start = end
         ids = tuple(found) if start == size else (self.unk_id,)
+        # Cleared, not pruned: what is frequent is back within a few sentences.
         if len(self._words) >= _CACHED_WORDS:
             self._words.clear()
         self._words[word] = ids
         return ids
 
-    # ------------------------------------------------------------------------------------------ ids to text
-
-    def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The pieces of `ids`. Raises AlbertError for an id that is not in the vocabulary."""
-        found = [int(i) for i in ids]
-        for i in found:
-            if not 0 <= i < self.vocab_size:
-                raise AlbertError(f"piece id {i}: the vocabulary has ids 0..{self.vocab_size - 1}")
-        return [self._all_pieces[i] for i in found]
+    # ---- ids to text
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Readable text of `ids`, a space between words; special pieces as they are called."""
+        """Readable text of `ids`, a space between words; special pieces by their names."""
         return " ".join(self.pieces(ids)).replace(" ##", "")
 
     @cached_property
@@ -243,38 +202,41 @@ class WordPieceTokenizer:
         return self.word_starts
 
 
-class _Cleaning(dict):
-    """For `str.translate`: drops control characters, makes blanks spaces, sets CJK characters apart."""
-
-    def __missing__(self, point: int) -> str:
-        character = chr(point)
-        if character in "\t\n\r" or unicodedata.category(character) == "Zs":
-            result = " "
-        elif point in (0, 0xFFFD) or unicodedata.category(character) in ("Cc", "Cf"):
-            result = ""
-        elif any(first <= point <= last for first, last in _CJK):
-            result = f" {character} "
-        else:
-            result = character
-        self[point] = result
-        return result
+def _flaws(source: str, pieces: list[str], ids: dict[str, int]) -> Iterator[str]:
+    if len(ids) < len(pieces):
+        twice = next(piece for number, piece in enumerate(pieces) if ids[piece] != number)
+        yield f"{source}: the piece {twice!r} is there twice; every line needs a piece of its own"
+    missing = [name for name in _SPECIALS if name not in ids]
+    if missing:
+        yield f"{source}: no WordPiece vocabulary, it lacks {' '.join(missing)}; give a vocab.txt"
 
 
-class _Parting(dict):
-    """For `str.translate`: drops accents if asked to and sets punctuation apart, all ASCII symbols included."""
+class _Table(dict[int, str]):
+    """For `str.translate`: what stands for each character, by a rule that is applied once to each."""
 
-    def __init__(self, drop_accents: bool) -> None:
+    def __init__(self, rule: Callable[[str], str]):
         super().__init__()
-        self._drop_accents = drop_accents
+        self._rule = rule
 
     def __missing__(self, point: int) -> str:
-        character = chr(point)
-        category = unicodedata.category(character)
-        if self._drop_accents and category == "Mn":
-            result = ""
-        elif category.startswith("P") or (33 <= point <= 126 and not character.isalnum()):
-            result = f" {character} "
-        else:
-            result = character
-        self[point] = result
+        self[point] = result = self._rule(chr(point))
         return result
+
+
+def _cleaned(character: str) -> str:
+    """Control characters dropped, blanks made spaces, CJK characters set apart."""
+    category = unicodedata.category(character)
+    if character in "\t\n\r" or category == "Zs":
+        return " "
+    if character in "\0\ufffd" or category in ("Cc", "Cf"):
+        return ""
+    return f" {character} " if any(first <= ord(character) <= last for first, last in _CJK) else character
+
+
+def _parted(character: str, drop_accents: bool) -> str:
+    """Accents dropped if asked for; punctuation set apart, all ASCII symbols included."""
+    category = unicodedata.category(character)
+    if drop_accents and category == "Mn":
+        return ""
+    symbol = category.startswith("P") or (33 <= ord(character) <= 126 and not character.isalnum())
+    return f" {character} " if symbol else character

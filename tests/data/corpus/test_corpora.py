@@ -10,7 +10,7 @@ import pytest
 from albert_jax.data.corpus.corpora import Document, gather, pack, read
 from albert_jax.data.store import tfds as tfds_corpus
 from albert_jax.data.text import lines
-from albert_jax.data.text.layout import MAX_DOCUMENT_CHARACTERS, detect_layout, text_sentences
+from albert_jax.data.text.lines import MAX_DOCUMENT_CHARACTERS, detect_layout, text_sentences
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import documents, write_corpus
 
@@ -43,7 +43,7 @@ def sentences_of(found: list[Document]) -> list[tuple[str, ...]]:
     return [document.sentences for document in found]
 
 
-# ------------------------------------------------------------------------------------------------- layouts
+# ---- layouts
 
 
 def test_one_sentence_a_line(tmp_path) -> None:
@@ -101,7 +101,7 @@ def test_documents_without_blank_lines_are_divided_without_loss(tmp_path) -> Non
     assert all(MAX_DOCUMENT_CHARACTERS <= size < MAX_DOCUMENT_CHARACTERS + 40 for size in sizes[:-1])
 
 
-# ------------------------------------------------------------------------------------------------- formats
+# ---- formats
 
 
 def test_gzip_directory_glob_and_several(tmp_path) -> None:
@@ -180,7 +180,7 @@ def test_tfds_complaints(dataset: Path) -> None:
         tfds_corpus.find("tfds:")
 
 
-# ------------------------------------------------------------------------------------------------- cutting
+# ---- cutting
 
 
 @pytest.mark.parametrize("unit_bytes", [1, 300, 5_000, 60_000])
@@ -238,7 +238,7 @@ def test_digest_sees_changes_but_no_places(tmp_path) -> None:
     assert digest(tmp_path / "one") != first
 
 
-# ------------------------------------------------------------------------------------------------- bad input
+# ---- bad input
 
 
 def test_missing_and_empty_corpora(tmp_path) -> None:

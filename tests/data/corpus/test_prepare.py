@@ -18,11 +18,11 @@ import pytest
 
 from albert_jax.commands.prepare import main
 from albert_jax.data.corpus import prepare as prepare_module
-from albert_jax.data.corpus.describe import inspect
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
 from albert_jax.data.corpus.shards import divide
-from albert_jax.data.store.splits import SPLITS
+from albert_jax.data.store.documents import SPLITS
 from albert_jax.data.store.store import DocumentStore
+from albert_jax.data.store.summary import inspect
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import contents, documents, write_corpus
@@ -47,7 +47,7 @@ def all_documents(directory: str) -> set[tuple[int, ...]]:
     return {tuple(store[i][0].tolist()) for store in stores for i in range(len(store))}
 
 
-# ------------------------------------------------------------------------------------------------- same bytes
+# ---- same bytes
 
 
 def test_one_and_three_workers_write_the_same_bytes(config: PrepareConfig, tmp_path: Path) -> None:
@@ -182,8 +182,7 @@ def test_formats_with_the_same_text_give_the_same_documents(config: PrepareConfi
         assert all_documents(other.out) == all_documents(config.out)
 
 
-# ------------------------------------------------------------------------------------------------- what is
-# stored
+# ---- what is stored
 
 
 def test_size_on_disk(config: PrepareConfig) -> None:
@@ -253,7 +252,7 @@ def test_sentences_and_documents_without_pieces_are_left_out(config: PrepareConf
 def test_wide_ids(config: PrepareConfig, monkeypatch) -> None:
     """A vocabulary above 65,536 pieces is stored as uint32; the threshold is lowered here, not the code
     path."""
-    monkeypatch.setattr("albert_jax.data.text.sentencepiece.MAX_NARROW_VOCAB", 500)
+    monkeypatch.setattr("albert_jax.data.text.vocabulary.MAX_NARROW_VOCAB", 500)
     prepare(config)
     store = DocumentStore.open(config.out, "train")
     pieces, _ = store[0]
@@ -261,7 +260,7 @@ def test_wide_ids(config: PrepareConfig, monkeypatch) -> None:
     assert store.tokenizer().decode(pieces).startswith(documents()[0][0].lower()[:20])
 
 
-# ------------------------------------------------------------------------------------------------- pydocs
+# ---- pydocs
 
 
 def test_pydocs_end_to_end(tmp_path: Path) -> None:
@@ -286,8 +285,7 @@ def test_pydocs_end_to_end(tmp_path: Path) -> None:
         prepare(replace(config, corpus=("pydocs:no-such-package",), out=str(tmp_path / "c")))
 
 
-# ------------------------------------------------------------------------------------------------- changed,
-# bad
+# ---- changed, bad
 
 
 def test_other_arguments_on_the_same_directory(config: PrepareConfig) -> None:
@@ -347,6 +345,13 @@ def test_foreign_directories_are_left_alone(config: PrepareConfig, tmp_path: Pat
         prepare(replace(config, out=config.corpus[0]))
     with pytest.raises(AlbertError, match=r"cannot be written \(Not a directory\)"):
         prepare(replace(config, out=config.corpus[0] + "/below"))
+
+
+def test_a_manifest_that_was_half_written_does_not_make_a_directory_foreign(config: PrepareConfig) -> None:
+    Path(config.out).mkdir()
+    (Path(config.out) / "prepared.json.new").write_text('{"format": 1, "fin')
+    prepare(config)
+    assert "prepared.json.new" not in contents(Path(config.out))
 
 
 def test_two_at_once(config: PrepareConfig) -> None:
@@ -423,11 +428,11 @@ def test_one_sentence_documents_are_noticed_before_the_work(config: PrepareConfi
         ({"corpus": ("nowhere.txt",)}, r"nowhere\.txt: no such file"),
         ({"validation": 0.7, "test": 0.7}, "sum is at most 1"),
         ({"validation": 0.0, "test": 1.0}, "fell into validation and test"),
-        ({"max_document_pieces": 70_000}, "give 1 to 65,535"),
-        ({"workers": -1}, "none may be negative"),
-        ({"vocab_sample_mb": 0.0, "vocab": None}, "vocab_sample_mb not zero"),
-        ({"character_coverage": 0.5}, "give a share from 0.9 to 1"),
-        ({"layout": "rows"}, "the layouts are"),
+        ({"max_document_pieces": 70_000}, r"max_document_pieces is 70000; it must lie in \[1, 65535\]"),
+        ({"workers": -1}, "workers is -1; it must not be negative"),
+        ({"vocab_sample_mb": 0.0, "vocab": None}, "vocab_sample_mb is 0; it must be above 0"),
+        ({"character_coverage": 0.5}, r"character_coverage is 0\.5; it must lie in \[0\.9, 1\]"),
+        ({"layout": "rows"}, "layout is 'rows'; choose one of 'auto', 'sentences', 'paragraphs'"),
         ({"vocab": "no-vocab"}, "no-vocab: cannot read a vocabulary"),
         ({"lower": False}, "leave those flags out"),
         ({"word_rule": "google"}, "leave those flags out"),
@@ -454,8 +459,7 @@ def test_workers_report_bad_text(config: PrepareConfig) -> None:
         prepare(replace(config, workers=2))
 
 
-# ------------------------------------------------------------------------------------------------- command
-# line
+# ---- command line
 
 
 def test_command_line(config: PrepareConfig, capsys) -> None:

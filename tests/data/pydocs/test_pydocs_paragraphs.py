@@ -4,7 +4,7 @@ import pytest
 
 from albert_jax.data.pydocs.names import blank_names, blank_spans, names_of, package_names
 from albert_jax.data.pydocs.paragraphs import Paragraph, _encode, load_names, load_paragraphs, write_paragraphs
-from albert_jax.data.store.splits import SPLITS, split_of
+from albert_jax.data.store.documents import SPLITS, split_of
 from albert_jax.errors import AlbertError
 
 NAMES = names_of(

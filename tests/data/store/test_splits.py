@@ -2,7 +2,7 @@
 
 import pytest
 
-from albert_jax.data.store.splits import SPLITS, split_of, unit_interval
+from albert_jax.data.store.documents import SPLITS, split_of, unit_interval
 from albert_jax.errors import AlbertError
 
 NAMES = [f"package/module_{number}.py" for number in range(10_000)]

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
-from albert_jax.data.store.records import decode_record, encode_record, features
-from albert_jax.data.store.splits import SPLITS, split_of
+from albert_jax.data.store.documents import SPLITS, decode_record, encode_record, features, split_of
 from albert_jax.data.store.store import DocumentStore
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import documents, write_corpus
@@ -35,7 +34,7 @@ def run_python(program: str) -> str:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
 
-# ------------------------------------------------------------------------------------------------- records
+# ---- records
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
@@ -63,7 +62,7 @@ def test_records_both_ways_with_tfds(size: int, dtype: type) -> None:
         assert (back.name, back.label) == (name, "label")
 
 
-# ------------------------------------------------------------------------------------------------- the store
+# ---- the store
 
 
 def test_store_holds_the_corpus(prepared: Path) -> None:
@@ -117,7 +116,7 @@ print(row["sentences"].tolist(), row["name"], row["label"], "tensorflow" in sys.
 def test_reading_needs_no_jax_and_no_tfds(prepared: Path) -> None:
     program = f"""
 import sys
-from albert_jax.data.store import DocumentStore
+from albert_jax.data.store.store import DocumentStore
 DocumentStore.open({str(prepared)!r}, "train")[0]
 print([name for name in ("jax", "tensorflow_datasets", "tensorflow", "flax") if name in sys.modules])
 """
@@ -141,7 +140,7 @@ def test_index_out_of_range(prepared: Path) -> None:
         store[-1]
 
 
-# --------------------------------------------------------------------------------------- bad directories
+# ---- bad directories
 
 
 def test_what_is_no_store_says_so(prepared: Path, tmp_path) -> None:

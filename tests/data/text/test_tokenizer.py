@@ -10,9 +10,8 @@ import pytest
 import sentencepiece
 
 from albert_jax.data.text.normalize import Normalization, normalize, normalize_batch, normalize_with_offsets
-from albert_jax.data.text.sentencepiece import Tokenizer
-from albert_jax.data.text.vocabulary import LAYOUT, sample
-from albert_jax.data.text.words import word_starts
+from albert_jax.data.text.sentencepiece import LAYOUT, Tokenizer, sample
+from albert_jax.data.text.vocabulary import word_starts
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import documents
 
@@ -26,8 +25,7 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train(SENTENCES + NUMBERS, vocab_size=1200)
 
 
-# -------------------------------------------------------------------------------------------------
-# normalisation
+# ---- normalisation
 
 
 @pytest.mark.parametrize(
@@ -87,7 +85,7 @@ def test_offsets_of_normalisation(text: str, choices: Normalization) -> None:
         assert character in own + " ς", (text, character, text[start:end])
 
 
-# ------------------------------------------------------------------------------------------------- vocabulary
+# ---- vocabulary
 
 
 def test_released_layout(tokenizer: Tokenizer) -> None:
@@ -188,7 +186,7 @@ def test_load_tells_what_is_wrong(tokenizer: Tokenizer, tmp_path) -> None:
         Tokenizer.load(tmp_path / "mixed")
 
 
-# ------------------------------------------------------------------------------------------------- ids
+# ---- ids
 
 
 def original_pieces(processor: sentencepiece.SentencePieceProcessor, text: str) -> list[str]:
@@ -286,8 +284,7 @@ def test_pieces_and_decode(tokenizer: Tokenizer) -> None:
         tokenizer.pieces([1200])
 
 
-# ------------------------------------------------------------------------------------------------- word
-# starts
+# ---- word starts
 
 
 @pytest.mark.parametrize(
