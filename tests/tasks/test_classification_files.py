@@ -493,7 +493,7 @@ def test_fields_that_cannot_be(files, tmp_path):
         with pytest.raises(AlbertError, match=message.replace("^", r"\^")):
             train(tiny(files, optim=AdamW(peak_lr=1.0, rates=rate)), tmp_path / "run")
     for peak in (-1.0, float("nan")):
-        with pytest.raises(AlbertError, match=f"optim.peak_lr is {peak:g}; give a rate of at least 0"):
+        with pytest.raises(AlbertError, match=f"optim.peak_lr is {peak:g}; it must not be negative"):
             train(tiny(files, optim=AdamW(peak_lr=peak)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
