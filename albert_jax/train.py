@@ -141,7 +141,7 @@ def train(
             evaluation, _ = score(task, assembly.eval_step, state.params, layout, "validation", eval_rows)
             telemetry.log(0, "validation", evaluation.scores)
         if done:
-            ended = f"; {patience.told}" if patience.over else ""
+            ended = f"; {patience.reason}" if patience.over else ""
             telemetry.say(f"{workdirs.address(workdir)} is done: {start} of {experiment.steps} steps{ended}")
         for number in range(start, start if done else experiment.steps):
             with meter.waiting():
@@ -204,7 +204,7 @@ def train(
                 # 128 + SIGTERM, what launchers take for "preempted, run it again".
                 raise SystemExit(143)
             if patience.over:
-                telemetry.event(step, patience.told)
+                telemetry.event(step, patience.reason)
                 break
     checkpoints.close()
     if jax.process_index() == 0:

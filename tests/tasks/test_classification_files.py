@@ -459,7 +459,7 @@ def test_patience_counts_from_the_best():
     assert not watch.over
     copy = Patience(StoppingConfig(patience=2, least_gain=0.1), ("loss", False), json.loads(json.dumps(watch.state)))
     assert not copy.observe(4, {"loss": 1.95}) and copy.over
-    assert copy.told == "stopped early: loss has not improved for 2 evaluations (best 2.0000 at step 2)"
+    assert copy.reason == "stopped early: loss has not improved for 2 evaluations (best 2.0000 at step 2)"
     assert StoppingConfig(score="loss").ranking(("f1", True), ("loss", "f1")) == ("loss", False)
     assert StoppingConfig(score="f1").ranking(("loss", False), ("loss", "f1")) == ("f1", True)
     assert StoppingConfig().ranking(("f1", True), ("loss", "f1")) == ("f1", True)
