@@ -51,7 +51,7 @@ class Checkpoints:
     ):
         # Orbax logs every file, and prints the trace of what it then raises; our errors are one line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        self._folder = workdirs.shared(workdir) / FOLDER
+        self._folder = workdirs.shared_dir(workdir) / FOLDER
         config = config or CheckpointConfig()
         name, higher_is_better = best or ("loss", False)
         policies = ocp.training.preservation_policies
@@ -192,11 +192,11 @@ def _misfits(stored: Any, wanted: Any, where: str, shapes: bool = True) -> Itera
 
 def open_for_reading(path: str | Path, best: tuple[str, bool] | None = None) -> Checkpoints:
     """The checkpoints of an existing workdir. Raises AlbertError when there is no finished one."""
-    folder = workdirs.shared(workdirs.local(path)) / FOLDER
+    folder = workdirs.shared_dir(workdirs.local_dir(path)) / FOLDER
     # Before Orbax is asked, which would make the folder.
     if not folder.is_dir():
         raise AlbertError(f"{path} holds no {FOLDER}/; give the --workdir of a train run")
-    found = Checkpoints(workdirs.local(path), best=best)
+    found = Checkpoints(workdirs.local_dir(path), best=best)
     if not found.steps:
         raise AlbertError(f"{folder} holds no finished checkpoint; run train first, or wait for the first save")
     return found
