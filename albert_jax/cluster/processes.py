@@ -17,18 +17,19 @@ from typing import Any
 
 import jax
 
-# JAX has no public name for the store that its processes share, nor for finding out what a cluster says of them.
+# JAX has no public name for the key-value store that its processes share, nor for asking a cluster about them.
 from jax._src import distributed
 from jax._src.clusters import ClusterEnv
 
 from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.fields import knob
 
+_STATE: Any = distributed.global_state  # its client is that store, once the processes are connected
 _RETRY_S = 0.2  # between two attempts to reach process 0
 _POLL_S = 2.0  # between two looks whether another process has failed
 _HELLO = "albert_jax"  # first word of the line that a process sends to process 0
 _GO = "go"  # verdict of a roll call that all have answered
-_FAILED = "albert_jax/failed"  # key in the shared store under which the first process that fails reports it
+_FAILED = "albert_jax/failed"  # key in that store under which the first process that fails reports it
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def joined(config: ProcessConfig) -> Iterator[bool]:
         code = 2 if isinstance(error, AlbertError) else 130 if isinstance(error, KeyboardInterrupt) else 1
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # another process was first
             reason = str(error).strip().split("\n")[0] or type(error).__name__
-            _store().key_value_set(_FAILED, f"process {jax.process_index()} ({socket.gethostname()}): {reason}")
+            _STATE.client.key_value_set(_FAILED, f"process {jax.process_index()} ({socket.gethostname()}): {reason}")
         # JAX would wait minutes for the others at exit; process 0 stays until they have read the message.
         atexit.register(_leave, code, _POLL_S + 2 if jax.process_index() == 0 else 0.5)
         raise
@@ -139,9 +140,10 @@ def _number(variable: str) -> int | None:
 
 def _roll_call(address: str, count: int, index: int, deadline: float, timeout_s: float) -> None:
     """Returns when all processes are there. Raises AlbertError in each of those that are when some are not."""
-    verdict = (
-        _report(address, count, index, deadline, timeout_s) if index else _collect(address, count, deadline, timeout_s)
-    )
+    if index:
+        verdict = _report(address, count, index, deadline, timeout_s)
+    else:
+        verdict = _collect(address, count, deadline, timeout_s)
     if verdict != _GO:
         raise AlbertError(verdict)
 
@@ -164,8 +166,7 @@ def _collect(address: str, count: int, deadline: float, timeout_s: float) -> str
             except TimeoutError:
                 missing = [str(number) for number in range(1, count) if number not in arrived]
                 more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
-                who = f"missing: {', '.join(missing[:8])}{more}"
-                verdict = _absent(len(arrived) + 1, count, timeout_s, who)
+                verdict = _absent(len(arrived) + 1, count, timeout_s, f"missing: {', '.join(missing[:8])}{more}")
                 break
             hello = _read_hello(peer)
             if hello is None:
@@ -179,8 +180,8 @@ def _collect(address: str, count: int, deadline: float, timeout_s: float) -> str
                 )
             # A process whose connection broke calls again, and is the same one: only an open connection is another's.
             elif number == 0 or (number in arrived and _is_open(arrived[number])):
-                verdict = f"two processes say that they are number {number} of {count}; give each its own "
-                verdict += "--processes.index"
+                advice = "give each its own --processes.index"
+                verdict = f"two processes say that they are number {number} of {count}; {advice}"
             arrived[number] = peer
         for peer in arrived.values():
             with contextlib.suppress(OSError), peer:
@@ -214,8 +215,8 @@ def _read_hello(peer: socket.socket) -> tuple[int, int] | None:
 
 
 def _absent(present: int, count: int, timeout_s: float, who: str) -> str:
-    within = f"within {timeout_s:g} s"
-    return f"{present} of {count} processes joined {within} ({who}); start all workers with the same command"
+    joined = f"{present} of {count} processes joined within {timeout_s:g} s"
+    return f"{joined} ({who}); start all workers with the same command"
 
 
 def _is_open(peer: socket.socket) -> bool:
@@ -233,16 +234,11 @@ def _is_open(peer: socket.socket) -> bool:
 # ---- an error in one process ends all
 
 
-def _store() -> Any:
-    """The key-value store of JAX's coordination service, which all processes share."""
-    return distributed.global_state.client
-
-
 def _watch_others(over: threading.Event) -> None:
     """Ends this process when another says that it failed; a thread's work."""
     while not over.wait(_POLL_S):
         try:
-            reason = _store().key_value_try_get(_FAILED)
+            reason = _STATE.client.key_value_try_get(_FAILED)
         except (jax.errors.JaxRuntimeError, AttributeError):  # no such key, or JAX has shut down
             continue
         if over.wait(1.0):  # this process met the same error and reports it itself

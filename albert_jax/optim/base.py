@@ -44,7 +44,8 @@ class Schedule:
             step = jnp.asarray(step, jnp.float32)
             done = jnp.clip((step - start) / max(total_steps - start, 1), 0.0, 1.0)
             decayed = self.end_fraction + (1.0 - self.end_fraction) * (1.0 - done) ** self.decay_power
-            return peak * jnp.where(step < warmup, step / max(warmup, 1), decayed)
+            warm = step / max(warmup, 1)
+            return peak * jnp.where(step < warmup, warm, decayed)
 
         return rate
 
@@ -53,10 +54,8 @@ class Schedule:
             given = f"{self.warmup_share:g} and warmup_steps {self.warmup_steps}"
             yield f"optim.schedule.warmup_share is {given}; give one of them, 0 for the other"
         if self.warmup(total_steps) > total_steps:
-            yield (
-                f"optim.schedule.warmup_steps is {self.warmup_steps} but the run has {total_steps} steps; "
-                "lower it, or raise steps"
-            )
+            given = f"{self.warmup_steps} but the run has {total_steps} steps"
+            yield f"optim.schedule.warmup_steps is {given}; lower it, or raise steps"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Links that optimizers chain: moments without bias correction, the layer-wise trust ratio, factors by path."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -72,15 +73,10 @@ def scale_by_path(rates: Mapping[str, float], params: Any) -> optax.GradientTran
     """
     names = paths(params)
     refuse(_flaws(rates, jax.tree.leaves(names)))
-
-    def factor(path: str) -> float:
-        product = 1.0
-        for pattern, rate in rates.items():
-            if re.search(pattern, path):
-                product *= rate
-        return product
-
-    factors = jax.tree.map(factor, names)
+    # Known before tracing: numbers in the program, no tree of arrays that has to be stored or divided.
+    factors = jax.tree.map(
+        lambda name: math.prod(rate for pattern, rate in rates.items() if re.search(pattern, name)), names
+    )
     return optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, factors))
 
 
