@@ -88,6 +88,7 @@ class Checkpoints:
             for checkpoint in self._checkpointer.checkpoints
             if checkpoint.metrics and name in checkpoint.metrics
         ]
+        # Of equal scores the later step, where more is better, and the earlier, where less is.
         if scored:
             return (max if higher_is_better else min)(scored)[1]
         return max(self.steps, default=None)
@@ -100,8 +101,9 @@ class Checkpoints:
     def save(self, state: TrainState, metadata: dict[str, Any], scores: dict[str, float] | None = None) -> None:
         """Starts to write `state`; `metadata` (JSON) holds the data position and the experiment.
 
-        Raises AlbertError when this or the previous write failed: training must not go on without its checkpoints.
+        Raises AlbertError when this or the previous write failed.
         """
+        # Training must not go on without its checkpoints: the next save is where a failed one surfaces at the latest.
         trees = {"params": state.params, "optimizer": by_name(_besides_params(state))}
         self.wait()
         with self._writes():
@@ -157,6 +159,7 @@ class Checkpoints:
         Raises AlbertError where the names of `shardings` are not those of the checkpoint.
         """
         stored = self._checkpointer.checkpointables_metadata(step).metadata["params"]
+        # Orbax returns the kind of array that the template is made of.
         if shardings is None:
             abstract = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
         else:
@@ -192,11 +195,12 @@ def _misfits(stored: Any, wanted: Any, where: str, shapes: bool = True) -> Itera
 
 def open_for_reading(path: str | Path, best: tuple[str, bool] | None = None) -> Checkpoints:
     """The checkpoints of an existing workdir. Raises AlbertError when there is no finished one."""
-    folder = workdirs.shared_dir(workdirs.local_dir(path)) / FOLDER
+    workdir = workdirs.local_dir(path)
+    folder = workdirs.shared_dir(workdir) / FOLDER
     # Before Orbax is asked, which would make the folder.
     if not folder.is_dir():
         raise AlbertError(f"{path} holds no {FOLDER}/; give the --workdir of a train run")
-    found = Checkpoints(workdirs.local_dir(path), best=best)
+    found = Checkpoints(workdir, best=best)
     if not found.steps:
         raise AlbertError(f"{folder} holds no finished checkpoint; run train first, or wait for the first save")
     return found

@@ -143,7 +143,7 @@ def preset(name: str, fsdp: int = 1, tensor: int = 1) -> MeshConfig:
     """A usual mesh by name; `data` takes the devices that are left.
 
     "data": whole copies everywhere. "zero1": the optimizer's state divided by `fsdp`. "zero3": parameters too.
-    `tensor` > 1 goes with each. Raises AlbertError for another name.
+    `tensor` > 1 goes with each. Raises AlbertError for another name, and for "data" with `fsdp`.
     """
     refuse(_preset_flaws(name, fsdp))
     return MeshConfig({DATA: -1, FSDP: fsdp, TENSOR: tensor}, zero=1 if name == "zero1" else 3)
@@ -227,6 +227,7 @@ class Layout:
 
     def process_rows(self, batch_size: int) -> list[int]:
         """Rows of the global batch that this process's devices hold, ascending."""
+        # Devices along the tensor axis hold the same rows, hence the set.
         held = self.rows.addressable_devices_indices_map((batch_size,)).values()
         return sorted({row for (part,) in held for row in range(*part.indices(batch_size))})  # type: ignore[misc]
 
@@ -238,11 +239,11 @@ class Layout:
         """A row for each parameter: path, shape, spec, bytes a device of the parameter and of its two moments."""
         rows = []
         for path, shape in self.shapes.items():
-            stored, divided = (
-                4 * math.prod(NamedSharding(self.mesh, spec).shard_shape(shape))
-                for spec in (self.stored[path], self.divided[path])
-            )
             spec = self.divided[path]
+            # Of float32, whatever the compute dtype.
+            stored, divided = (
+                4 * math.prod(NamedSharding(self.mesh, each).shard_shape(shape)) for each in (self.stored[path], spec)
+            )
             text = ", ".join(str(axis or "-") for axis in spec)
             if self.config.zero == 1 and FSDP in spec:
                 text += " (moments only)" if TENSOR not in spec else " (fsdp: moments only)"
