@@ -1,11 +1,11 @@
 """When a run ends before its last step: a validation score that no longer gets better."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from albert_jax.errors import refuse
+from albert_jax.errors import AlbertError
 from albert_jax.fields import knob
 from albert_jax.telemetry.scores import Score
 
@@ -18,34 +18,15 @@ class StoppingConfig:
     patience: int = knob(0, at_least=0)  # evaluations in a row without a better score before the run ends; 0 = never
     least_gain: float = knob(0.0, at_least=0)  # by how much a score must be better to count
 
-    def rank_by(self, best: Score, scores: Sequence[Score]) -> Score:
-        """The score that ranks checkpoints: `best`, the task's own choice, or the one of `scores` that `score` names.
+    def rank_by(self, best: str, scores: Sequence[Score]) -> Score:
+        """The one of `scores`, those of the task's evaluations, that ranks checkpoints; `best` names the task's choice.
 
-        Raises AlbertError for a name that is not among `scores`, those of the task's evaluations.
+        Raises AlbertError for a name that is not among them.
         """
-        named = {score.name: score for score in scores}
-        refuse(self._flaws(list(named)))
-        return named[self.score] if self.score else best
-
-    def ranking(self, own: tuple[str, bool], scores: Sequence[str]) -> tuple[str, bool]:
-        """`rank_by` for callers that know scores by name only: (name, whether more of it is better)."""
-        refuse(self._flaws(scores))
-        return (self.score, not self.score.endswith(("loss", "rmse"))) if self.score else own
-
-    def _flaws(self, names: Sequence[str]) -> Iterator[str]:
-        if self.score and self.score not in names:
-            yield f"stopping.score is {self.score!r}; the task's scores are {', '.join(names)}"
-
-    def rank_by(self, best: str, scores: Sequence[Any]) -> Any:
-        """The score that ranks: `best` is the name of the task's choice, `scores` what its evaluations hold.
-
-        Raises AlbertError for a score that is not among them.
-        """
-        known = {score.name: score for score in scores}
-        name = self.score or best
-        if name not in known:
-            raise AlbertError(f"stopping.score is {name!r}; the task's scores are {', '.join(known)}")
-        return known[name]
+        name, named = self.score or best, {score.name: score for score in scores}
+        if name not in named:
+            raise AlbertError(f"stopping.score is {name!r}; the task's scores are {', '.join(named)}")
+        return named[name]
 
 
 class Patience:

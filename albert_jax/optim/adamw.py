@@ -7,14 +7,14 @@ import optax
 
 from albert_jax.fields import knob
 from albert_jax.optim import links
-from albert_jax.optim.base import Optimizer
+from albert_jax.optim.base import RATE, Optimizer
 
 
 @dataclass(frozen=True)
 class AdamW(Optimizer):
     """AdamW (Loshchilov and Hutter 2019); biases and LayerNorms are not decayed."""
 
-    peak_lr: float = knob(2e-5, at_least=0)  # learning rate at the end of warm-up
+    peak_lr: float = knob(2e-5, at_least=0, advice=RATE)  # learning rate at the end of warm-up
     b1: float = knob(0.9, at_least=0, below=1)  # decay of the running mean of gradients
     b2: float = knob(0.999, at_least=0, below=1)  # decay of the running mean of squared gradients
     eps: float = knob(1e-6, above=0)  # added to the root of the second moment

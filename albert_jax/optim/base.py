@@ -13,6 +13,8 @@ from albert_jax.errors import refuse
 from albert_jax.fields import JsonRates, check, knob
 from albert_jax.optim.links import scale_by_path
 
+RATE = "give a rate of at least 0"  # advice about a peak_lr out of range
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -73,7 +75,7 @@ class Optimizer(ABC):
     Raises AlbertError when it is made with a number out of its range.
     """
 
-    peak_lr: float = knob(1e-3, at_least=0)  # learning rate at the end of warm-up
+    peak_lr: float = knob(1e-3, at_least=0, advice=RATE)  # learning rate at the end of warm-up
     schedule: Schedule = field(default_factory=Schedule)  # warm-up and decay
     clip_norm: float = knob(1.0, at_least=0)  # norm that gradients are clipped to; 0 switches clipping off
     # "global" clips the gradient of the whole batch; "replica" clips each device's gradient of its own rows' mean loss

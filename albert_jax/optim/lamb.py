@@ -7,7 +7,7 @@ import optax
 
 from albert_jax.fields import knob
 from albert_jax.optim import links
-from albert_jax.optim.base import Optimizer
+from albert_jax.optim.base import RATE, Optimizer
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Lamb(Optimizer):
     and the trust ratio.
     """
 
-    peak_lr: float = knob(1.76e-3, at_least=0)  # learning rate at the end of warm-up; the paper's, for batch 4096
+    peak_lr: float = knob(1.76e-3, at_least=0, advice=RATE)  # at the end of warm-up; the paper's, for batch 4096
     b1: float = knob(0.9, at_least=0, below=1)  # decay of the running mean of gradients
     b2: float = knob(0.999, at_least=0, below=1)  # decay of the running mean of squared gradients
     eps: float = knob(1e-6, above=0)  # added to the root of the second moment

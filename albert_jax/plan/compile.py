@@ -22,18 +22,15 @@ from typing import Any
 import jax
 
 from albert_jax import experiment as experiments
-from albert_jax.engine.state import abstract_params, abstract_state, count, lay_out
-from albert_jax.engine.step import make_train_step
+from albert_jax.engine.assemble import assemble
+from albert_jax.engine.state import count
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
 from albert_jax.plan.hlo import Collective, Loop, collectives, memory_traffic, while_loops
 from albert_jax.plan.hlo_text import HloText
 from albert_jax.plan.topology import find_topology
-from albert_jax.tasks import Pretrain
-from albert_jax.tasks.pretrain import PretrainObjective, random_batch
 from albert_jax.telemetry.throughput import machine_peak, traced_matmul_flops, train_flops_per_token
 
-VOCABULARY = 30_000  # pieces, where the config leaves them to data that is not asked for here
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -85,7 +82,7 @@ class Program:
     length: int  # pieces in an example (S)
     predictions: int  # prediction slots of an example (P)
     vocab_size: int  # V
-    assumed_vocabulary: bool  # the config leaves V to the data, and VOCABULARY stands in for it
+    assumed_vocabulary: bool  # the config leaves V to the data, and `tasks.pretrain.VOCABULARY` stands in for it
     parameters: int  # numbers in the model
     updated: int  # parameters that one device updates
     model_flops: float  # of a step on all devices, by formula
@@ -117,42 +114,27 @@ class Program:
         return cls(**(value | parts))
 
 
-def objective(experiment: Experiment) -> PretrainObjective:
-    """The experiment's task without its data. Raises AlbertError for a task that cannot do without."""
-    if not isinstance(experiment.task, Pretrain):
-        kind = type(experiment.task).__name__
-        raise AlbertError(f"{experiment.name} is a {kind} experiment; plan knows pretraining only")
-    task, model = experiment.task, experiment.model
-    if not model.vocab_size:
-        model = dataclasses.replace(model, vocab_size=VOCABULARY)
-    return PretrainObjective(model, task.max_length, task.masks.slots(task.max_length), task.pairs.order != "off")
-
-
 def compile_step(job: Job, known: frozenset[str] = frozenset()) -> Program | str:
     """Compiles the job's training step in this process. A program whose key is in `known` is not compiled again: the
     key is returned.
 
-    Raises AlbertError for a mesh or batch that does not divide, and when libtpu is missing or busy. A program that
-    needs too much memory is no error.
+    Raises AlbertError for a task that cannot be built without its data, for a mesh or batch that does not divide, and
+    when libtpu is missing or busy. A program that needs too much memory is no error.
     """
     experiment = job.experiment.check()
-    task: Any = objective(experiment)
+    task = experiment.task.objective(experiment.model)
     topology = find_topology(job.topology, job.slices) if job.topology else None
     devices = topology.open() if topology else jax.devices()
-    layout = lay_out(task, experiment.mesh, devices)
-    layout.check_batch(experiment.batch_size, experiment.micro_batches)
-    schedule = experiment.optim.schedule.build(experiment.optim.peak_lr, experiment.steps)
-    optimizer = experiment.optim.build(experiment.steps, abstract_params(task))
-    step = make_train_step(
-        task, optimizer, schedule, layout, micro_batches=experiment.micro_batches, seed=experiment.seed
-    )
-    state = abstract_state(task, optimizer, layout)
-    example = random_batch(task.config, 1, task.tokens_per_example, task.predictions_per_example)
+    assembly = assemble(
+        task, experiment.optim, experiment.mesh, steps=experiment.steps, batch_size=experiment.batch_size,
+        micro_batches=experiment.micro_batches, seed=experiment.seed, devices=devices,
+    )  # fmt: skip
+    layout, state = assembly.layout, assembly.abstract_state()
     batch = {
         name: jax.ShapeDtypeStruct((experiment.batch_size, *array.shape[1:]), array.dtype, sharding=layout.rows)
-        for name, array in example.items()
+        for name, array in task.example_batch(1).items()
     }
-    traced = step.trace(state, batch)
+    traced = assembly.train_step.trace(state, batch)
     lowered = traced.lower()
     # Compiling is most of the time, so the key is that of the program before it.
     key = _key(lowered.as_text(), job, devices[0])

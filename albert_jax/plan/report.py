@@ -14,9 +14,10 @@ from albert_jax import __version__, files
 from albert_jax.cluster.devices import GIB
 from albert_jax.errors import AlbertError, retold
 from albert_jax.experiment import Experiment
-from albert_jax.plan.compile import VOCABULARY, Program
+from albert_jax.plan.compile import Program
 from albert_jax.plan.roofline import Plan, StepTime, Variant
 from albert_jax.plan.search import plan
+from albert_jax.tasks.pretrain import VOCABULARY
 from albert_jax.telemetry.charts import Bar, draw_bars
 from albert_jax.telemetry.progress import format_count, format_seconds
 from albert_jax.telemetry.tables import print_table

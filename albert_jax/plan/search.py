@@ -17,7 +17,7 @@ from typing import Any
 from albert_jax.engine.sharding import DATA, FSDP, TENSOR, MeshConfig, preset
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
-from albert_jax.plan.compile import Job, Program, objective
+from albert_jax.plan.compile import Job, Program
 from albert_jax.plan.roofline import Plan, Variant, plan_of, program_time
 from albert_jax.plan.topology import find_topology
 from albert_jax.plan.workers import Compilers
@@ -37,11 +37,11 @@ def plan(
     `known` holds programs that need no compiling; new ones join it. `search_limit` > 0 tries so many other settings.
     After `patience` seconds no further program is compiled for the largest batch.
 
-    Raises AlbertError for an unknown topology, for a mesh or batch that does not divide, and when libtpu is missing.
+    Raises AlbertError as `compile_step` does, and for an unknown topology.
     """
     until = time.monotonic() + patience
-    # A task that plan does not know is refused before a process starts.
-    objective(experiment.check())
+    # A task that cannot be built without its data is refused before a process starts.
+    experiment.check().task.objective(experiment.model)
     where = find_topology(topology, slices) if topology else None
     if where is None and slices > 1:
         raise AlbertError(f"--slices {slices} needs a --topology, such as v5e-256")

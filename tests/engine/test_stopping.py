@@ -12,13 +12,13 @@ SCORES = (loss(), Score("f1"), ERROR)
 
 
 def test_the_task_s_own_score_ranks_unless_another_is_named():
-    assert StoppingConfig().rank_by(SCORES[1], SCORES) == SCORES[1]
-    assert StoppingConfig(score="perplexity").rank_by(SCORES[1], SCORES) is ERROR
+    assert StoppingConfig().rank_by("f1", SCORES) is SCORES[1]
+    assert StoppingConfig(score="perplexity").rank_by("f1", SCORES) is ERROR
 
 
 def test_a_score_that_the_task_lacks_is_named_with_those_it_has():
     with pytest.raises(AlbertError, match="stopping.score is 'bleu'; the task's scores are loss, f1, perplexity"):
-        StoppingConfig(score="bleu").rank_by(SCORES[1], SCORES)
+        StoppingConfig(score="bleu").rank_by("f1", SCORES)
 
 
 def test_numbers_out_of_range_are_named():

@@ -164,7 +164,7 @@ def test_a_rate_that_matches_nothing_is_an_error():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--optim.peak-lr -1", "optim.peak_lr is -1; it must not be negative"),
+        ("--optim.peak-lr -1", "optim.peak_lr is -1; give a rate of at least 0"),
         ("--optim.clip-norm -1", "optim.clip_norm is -1; it must not be negative"),
         ("--optim.b1 1.5", r"optim.b1 is 1.5; it must lie in \[0, 1\)"),
         ("--optim.b2 1", r"optim.b2 is 1; it must lie in \[0, 1\)"),
