@@ -72,7 +72,7 @@ def _experiment(
         default = experiments.load_config(known.config)
     elif helping and not known.workdir:
         default = experiments.example()
-    elif not (workdirs.local(known.workdir) / experiments.FILE).exists():
+    elif not (workdirs.local_dir(known.workdir) / experiments.FILE).exists():
         raise AlbertError(f"{known.workdir} holds no run to continue; give --config configs/NAME.py to start one")
     else:
         default = experiments.read(known.workdir)
@@ -182,12 +182,12 @@ def evaluate(args: Sequence[str]) -> int:
     from albert_jax.telemetry.report import write_report
 
     with joined(asked.processes) as first:
-        workdir = workdirs.local(asked.workdir)
+        workdir = workdirs.local_dir(asked.workdir)
         evaluation = evaluate(workdir, asked.split, asked.checkpoint, asked.data)
         if first:
             print_evaluation(f"{asked.workdir}, {asked.split} split", evaluation)
-            print(f"report: {workdirs.address(write_report(workdir))}")
-            workdirs.store(workdir)
+            print(f"report: {workdirs.display_path(write_report(workdir))}")
+            workdirs.upload(workdir)
     return 0
 
 

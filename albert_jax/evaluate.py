@@ -54,7 +54,7 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
     """
     if split not in SPLITS:
         raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
-    workdir = workdirs.local(workdir)
+    workdir = workdirs.local_dir(workdir)
     # The vocabulary stands in the workdir, whatever has become of the model that it came from.
     experiment = inherit(experiments.read(workdir), workdir)
     chosen = experiment.task.with_split(split, data) if data else experiment.task

@@ -190,7 +190,7 @@ def own_config(experiment: Experiment) -> Path | None:
 
 def read(workdir: str | Path) -> Experiment:
     """The experiment that a workdir holds. Raises AlbertError when it holds none, or a broken one."""
-    folder = workdirs.local(workdir)
+    folder = workdirs.local_dir(workdir)
     path = folder / FILE
     try:
         text = path.read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ def train(
 
     Raises AlbertError for bad input, a workdir of another experiment or processes that disagree, and Diverged.
     """
-    workdir = workdirs.local(workdir)
+    workdir = workdirs.local_dir(workdir)
     experiment = inherit(experiment, workdir).check()
     # Processes that differ would not fail: they would hang in the first collective that only one of them enters.
     check_equal("different experiments", experiments.shared(experiment), "start all with the same command and code")
@@ -123,7 +123,7 @@ def train(
     done = start >= experiment.steps or patience.over
 
     with (
-        workdirs.stored(workdir),
+        workdirs.upload_at_end(workdir),
         stop_signals() as stopped,
         experiment.telemetry.build(
             workdir,
@@ -142,8 +142,8 @@ def train(
             evaluation, _ = score(task, assembly.eval_step, state.params, layout, "validation", eval_rows)
             telemetry.log(0, "validation", evaluation.scores)
         if done:
-            ended = f"; {patience.told}" if patience.over else ""
-            telemetry.say(f"{workdirs.address(workdir)} is done: {start} of {experiment.steps} steps{ended}")
+            ended = f"; {patience.reason}" if patience.over else ""
+            telemetry.say(f"{workdirs.display_path(workdir)} is done: {start} of {experiment.steps} steps{ended}")
         for number in range(start, start if done else experiment.steps):
             with meter.waiting():
                 made = next(batches)
@@ -195,7 +195,7 @@ def train(
                     # A checkpoint without a finite score is kept as the latest but can never be the best.
                     usable = scores if evaluating and math.isfinite(scores[ranking.name]) else None
                     checkpoints.save(state, describe(experiment, task, batches, patience, ranking), usable)
-                    workdirs.store(workdir)
+                    workdirs.upload(workdir)
                 if evaluating and on_evaluation is not None:
                     checkpoints.wait()  # whatever it raises, what was saved is on disk
                     on_evaluation(step, scores)
@@ -205,12 +205,12 @@ def train(
                 # 128 + SIGTERM, what launchers take for "preempted, run it again".
                 raise SystemExit(143)
             if patience.over:
-                telemetry.event(step, patience.told)
+                telemetry.event(step, patience.reason)
                 break
     checkpoints.close()
     if jax.process_index() == 0:
-        with workdirs.stored(workdir):
-            print(f"report: {workdirs.address(write_report(workdir))}")
+        with workdirs.upload_at_end(workdir):
+            print(f"report: {workdirs.display_path(write_report(workdir))}")
     return scores
 
 
@@ -220,7 +220,7 @@ def dry_run(experiment: Experiment, workdir: str | Path) -> None:
 
     Raises AlbertError as `train` does before its first step, but for what is in the workdir.
     """
-    experiment = inherit(experiment, workdirs.local(workdir)).check()
+    experiment = inherit(experiment, workdirs.local_dir(workdir)).check()
     task = experiment.task.open(experiment.model, experiment.seed)
     experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
     layout = assemble_run(experiment, task).layout
@@ -275,10 +275,10 @@ def write_run_files(workdir: Path, experiment: Experiment, task: OpenTask) -> No
             write_json(workdir / experiments.FILE, experiments.to_dict(experiment))
         except OSError as error:
             raise unwritable(workdir, error) from error
-    workdirs.store(workdir)
+    workdirs.upload(workdir)
     # The others must not look before process 0 has written, and see the same files where they look.
     barrier("written")
-    workdirs.fetch(workdir)
+    workdirs.download(workdir)
     existing = {f"{experiments.FILE} exists": (workdir / experiments.FILE).exists()}
     check_equal("different workdirs", existing, f"{workdir} must be one directory that all share")
 

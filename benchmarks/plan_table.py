@@ -18,7 +18,8 @@ import jax
 from albert_jax.cluster.devices import GIB
 from albert_jax.experiment import Experiment, load_config
 from albert_jax.plan.compile import Program
-from albert_jax.plan.plan import Plan, plan
+from albert_jax.plan.roofline import Plan
+from albert_jax.plan.search import plan
 
 ROOT = Path(__file__).parents[1]
 TABLE, PAGE = ROOT / "docs" / "plan_table.json", ROOT / "docs" / "plan.md"

@@ -8,18 +8,19 @@ logged, never between two steps.
 import hashlib
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse
 
-_SLOW = 1.5  # times the median host's time outside its devices ...
-_FELT = 0.05  # ... and this share of a step more than it: then the others wait for the host
-_HICCUP = 1.0  # a single step this many mean steps longer outside the devices than on the median host
+# A host is slow when its time outside its devices is _SLOW times that of the median host and exceeds it by this share
+# of a step. The share keeps hosts quiet that take 3 ms instead of 1 ms in a step of a second.
+_SLOW, _SLOW_SHARE = 1.5, 0.05
+_HICCUP = 1.0  # or when a single step was longer outside its devices than on the median host by so many mean steps
 
 
 def gather(text: str) -> list[str]:
@@ -27,6 +28,7 @@ def gather(text: str) -> list[str]:
     if jax.process_count() == 1:
         return [text]
     data = np.frombuffer(text.encode(), np.uint8)
+    # Arrays of one shape are all that can be gathered: first the sizes, then the texts padded to the longest.
     sizes = multihost_utils.process_allgather(np.int32(data.size))
     padded = np.zeros(max(sizes.max(), 1), np.uint8)
     padded[: data.size] = data
@@ -35,33 +37,30 @@ def gather(text: str) -> list[str]:
 
 
 def check_equal(what: str, values: Mapping[str, Any], remedy: str) -> None:
-    """Raises AlbertError in every process when `values`, name to what JSON holds, are not the same in all: it names
-    `what`, each name, both processes and both values."""
+    """Raises AlbertError in every process when `values`, name to JSON value, are not the same in all: it names `what`,
+    each name, both processes and both values."""
     if jax.process_count() == 1:
         return
     text = json.dumps(values, sort_keys=True)
+    # 32 bytes cross the network where all agree, which is nearly always.
     digests = multihost_utils.process_allgather(_digest(text.encode()))
     if (digests == digests[0]).all():
         return
-    everyone = [json.loads(told) for told in gather(text)]
-    hosts = gather(socket.gethostname())
-    found = _differing(everyone, hosts)
-    raise AlbertError(f"the processes have {what}: {'; '.join(found[:4])}{'; ...' if len(found) > 4 else ''}; {remedy}")
+    differing = _differing([json.loads(each) for each in gather(text)], gather(socket.gethostname()))
+    more = "; ..." if len(differing) > 4 else ""
+    raise AlbertError(f"the processes have {what}: {'; '.join(differing[:4])}{more}; {remedy}")
 
 
 def _differing(everyone: Sequence[Mapping[str, Any]], hosts: Sequence[str]) -> list[str]:
     """A clause for each name whose value is not the same everywhere, with the first process that differs from 0."""
-    found = []
+    clauses = []
     for name in sorted({name for values in everyone for name in values}):
         values = [json.dumps(values.get(name), ensure_ascii=False) for values in everyone]
-        other = next((number for number, value in enumerate(values) if value != values[0]), None)
+        other = next((process for process, value in enumerate(values) if value != values[0]), None)
         if other is not None:
-            here, there = (
-                f"{values[0]} in process 0 ({hosts[0]})",
-                f"{values[other]} in process {other} ({hosts[other]})",
-            )
-            found.append(f"{name} is {here} and {there}")
-    return found
+            both = (f"{values[process]} in process {process} ({hosts[process]})" for process in (0, other))
+            clauses.append(f"{name} is {' and '.join(both)}")
+    return clauses
 
 
 def check_rows(batch: Mapping[str, np.ndarray], rows: Sequence[int]) -> None:
@@ -69,31 +68,36 @@ def check_rows(batch: Mapping[str, np.ndarray], rows: Sequence[int]) -> None:
     examples, or two that hold the same rows different ones."""
     if jax.process_count() == 1:
         return
-    data = _digest(*(np.ascontiguousarray(batch[name]).tobytes() for name in sorted(batch)))
-    place = _digest(np.asarray(rows, np.int64).tobytes())
-    compare_rows(multihost_utils.process_allgather(data), multihost_utils.process_allgather(place))
+    examples = _digest(*(np.ascontiguousarray(batch[name]).tobytes() for name in sorted(batch)))
+    numbers = _digest(np.asarray(rows, np.int64).tobytes())
+    compare_rows(multihost_utils.process_allgather(examples), multihost_utils.process_allgather(numbers))
 
 
-def compare_rows(data: np.ndarray, places: np.ndarray) -> None:
-    """The same from every process's digest of its first batch and of its row numbers, both [processes, bytes]."""
-    for second in range(len(data)):
+def compare_rows(examples: np.ndarray, rows: np.ndarray) -> None:
+    """`check_rows` on every process's digest of its first batch and of its row numbers, both [processes, bytes]."""
+    refuse(_row_flaws(examples, rows))
+
+
+def _row_flaws(examples: np.ndarray, rows: np.ndarray) -> Iterator[str]:
+    for second in range(len(examples)):
         for first in range(second):
-            same_data = bool((data[first] == data[second]).all())
-            if same_data == bool((places[first] == places[second]).all()):
+            same_examples = bool((examples[first] == examples[second]).all())
+            # Processes along the tensor axis share their rows, so the same examples alone are no fault.
+            if same_examples == bool((rows[first] == rows[second]).all()):
                 continue
-            if same_data:
-                raise AlbertError(
+            if same_examples:
+                yield (
                     f"processes {first} and {second} hold different rows of the batch and made the same examples: the "
                     "data is not divided over processes; the task's train_batches must make the rows that it is given"
                 )
-            raise AlbertError(
+            yield (
                 f"processes {first} and {second} hold the same rows of the batch and made different examples: their "
                 "data differs; give all processes the same prepared files"
             )
 
 
 def barrier(name: str) -> None:
-    """Returns when all processes are here."""
+    """Returns when all processes have come to the barrier of that name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
@@ -101,14 +105,14 @@ def barrier(name: str) -> None:
 def slow_hosts(seconds_per_step: float, host_seconds: Mapping[str, float]) -> list[str]:
     """Sentences about hosts that the others wait for, usually none; the same in every process.
 
-    Processes leave a step together, so its length tells nothing about one of them: what differs is the time that each
-    spends outside its devices (waiting for data, Python), the "mean" and "longest" of a step in `host_seconds`.
+    `host_seconds` holds the "mean" and the "longest" time of a step that this process spends outside its devices.
     """
     if jax.process_count() == 1:
         return []
+    # Not the length of a step: processes leave a step together, so all have the same. What differs is what each does
+    # outside its devices: waiting for data, Python.
     own = np.array([seconds_per_step, host_seconds["mean"], host_seconds["longest"]], np.float32)
-    seconds = multihost_utils.process_allgather(own)
-    found = outliers(*seconds.T)
+    found = outliers(*multihost_utils.process_allgather(own).T)
     if not found:
         return []
     hosts = gather(socket.gethostname())
@@ -119,16 +123,16 @@ def outliers(step: np.ndarray, mean: np.ndarray, longest: np.ndarray) -> list[tu
     """(process, what is slow about it), from each process's seconds: of a step, and of it outside the devices, on
     average and in the longest one; all [processes]."""
     found = []
-    usual, usual_longest, length = np.median(mean), np.median(longest), np.median(step)
-    for process in np.argsort(-mean):
-        if mean[process] > _SLOW * usual and mean[process] - usual > _FELT * length:
-            found.append((int(process), _told(mean[process], usual, "of every step")))
+    length, usual, usual_longest = np.median(step), np.median(mean), np.median(longest)
+    for process in map(int, np.argsort(-mean)):
+        if mean[process] > _SLOW * usual and mean[process] - usual > _SLOW_SHARE * length:
+            found.append((process, _sentence(mean[process], usual, "of every step")))
         elif longest[process] - usual_longest > _HICCUP * length:
-            found.append((int(process), _told(longest[process], usual_longest, "of one step")))
+            found.append((process, _sentence(longest[process], usual_longest, "of one step")))
     return found
 
 
-def _told(seconds: float, median: float, when: str) -> str:
+def _sentence(seconds: float, median: float, when: str) -> str:
     times = f"{seconds / median:.1f} x the median" if median > 1e-6 else "the median is 0 s"
     return f"spends {seconds:.2g} s {when} outside its devices, {times}; the others wait for it"
 
@@ -137,6 +141,6 @@ def _digest(*parts: bytes) -> np.ndarray:
     """SHA-256, uint8 [32]."""
     whole = hashlib.sha256()
     for part in parts:
-        whole.update(len(part).to_bytes(8, "little"))
+        whole.update(len(part).to_bytes(8, "little"))  # or parts that are cut elsewhere would have the same digest
         whole.update(part)
     return np.frombuffer(whole.digest(), np.uint8)

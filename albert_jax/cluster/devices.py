@@ -1,11 +1,4 @@
-"""What an accelerator can do: one table for the training log, `bench` and `plan`.
-
-Sources. TPU peaks, memory, and network: Google's "TPU versions" pages (cloud.google.com/tpu/docs/v5e and so on, read in
-November 2026), which give the inter-chip bandwidth of a chip in both directions together: divided by its axes (2 for a
-plane, 3 for a cube) it is `ici`. The network of v3 and v4 is not there: v3 is 656 Gbit/s a link and direction
-(Jouppi et al., CACM 2020), v4 from "How to Scale Your Model", chapter 2. Memory that a program may use is what libtpu
-0.0.42 says when one asks for too much. GPUs: NVIDIA's data sheets, dense rates of the tensor cores.
-"""
+"""What an accelerator can do: one table for the training log, `bench` and `plan`."""
 
 import re
 from dataclasses import dataclass
@@ -15,27 +8,21 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Chip:
-    """Numbers of one chip, and how JAX shows it.
+    """Numbers of one chip, and how JAX shows it."""
 
-    Attributes:
-      kinds: beginnings of `jax.Device.device_kind`, each ending at a word's end
-      peak: dense bfloat16 FLOP/s (float16 where the chip has no bfloat16: V100, T4)
-      devices: JAX devices that share the chip
-      memory: bytes that a program may use, of the whole chip
-      bandwidth: bytes/s between the chip and its memory
-      ici: bytes/s of an axis of the TPU's network, both directions together; 0 where it is no torus
-      dcn: bytes/s to other slices, a chip's part of its host's network cards
-    """
-
-    kinds: tuple[str, ...]
-    peak: float
-    devices: int
-    memory: float
-    bandwidth: float
-    ici: float = 0.0
-    dcn: float = 0.0
+    kinds: tuple[str, ...]  # beginnings of `jax.Device.device_kind`, each ending at a word's end
+    peak: float  # dense bfloat16 FLOP/s (float16 where the chip has no bfloat16: V100, T4)
+    devices: int  # JAX devices that share the chip
+    memory: float  # bytes that a program may use, of the whole chip
+    bandwidth: float  # bytes/s between the chip and its memory
+    ici: float = 0.0  # bytes/s of an axis of the TPU's network, both directions together; 0 where it is no torus
+    dcn: float = 0.0  # bytes/s to other slices, a chip's part of its host's network cards
 
 
+# Google's "TPU versions" pages (cloud.google.com/tpu/docs/v5e and so on, read in November 2026). They give a chip's
+# bandwidth to other chips in both directions together: divided by its axes (2 for a plane, 3 for a cube) it is `ici`.
+# That of v3 and v4 is not on them: v3 is 656 Gbit/s a link and direction (Jouppi et al., CACM 2020), v4 from "How to
+# Scale Your Model", chapter 2. The memory is what libtpu 0.0.42 names when a program asks for too much.
 TPUS = {
     "v2": Chip(("TPU v2",), 45e12, 2, 2 * 7.48 * GIB, 700e9, 124e9, 3.125e9),
     "v3": Chip(("TPU v3",), 123e12, 2, 2 * 15.48 * GIB, 900e9, 164e9, 3.125e9),
@@ -46,7 +33,7 @@ TPUS = {
     "tpu7x": Chip(("TPU7x", "TPU v7x"), 2307e12, 2, 2 * 94.75 * GIB, 7380e9, 200e9, 12.5e9),
 }
 
-# A name that goes on with the same word is another card: an L40 is no L4.
+# NVIDIA's data sheets, dense rates of the tensor cores.
 GPUS = (
     Chip(("Tesla V100-PCIE", "Tesla V100-FHHL"), 112e12, 1, 16e9, 900e9),
     Chip(("Tesla V100", "NVIDIA V100"), 125e12, 1, 16e9, 900e9),
@@ -64,7 +51,9 @@ GPUS = (
 
 
 def find_chip(device_kind: str) -> Chip | None:
-    """The chip behind a JAX device, or None for one that is not in the table: a share of a guess is worse than none."""
+    """The chip behind a JAX device, or None for one that is not in the table."""
+    # Nothing nearest: a share of a guessed peak is worse than none. A name that goes on with the same word is another
+    # card, an L40 is no L4.
     for chip in (*TPUS.values(), *GPUS):
         if any(re.match(re.escape(kind) + r"(?![\w])", device_kind, re.IGNORECASE) for kind in chip.kinds):
             return chip

@@ -1,8 +1,4 @@
-"""Freed memory kept in the process, which is a quarter of a training step's time on a CPU.
-
-XLA's CPU client takes 1 to 3 GB of temporaries from malloc at every step and gives them back, and glibc hands blocks of
-that size straight to the kernel: every step then faults in every page anew. Kept, and on huge pages, they cost nothing.
-"""
+"""Freed memory kept in the process, which is a quarter of a training step's time on a CPU."""
 
 import ctypes
 import os
@@ -19,6 +15,8 @@ def keep_freed_memory() -> bool:
     The price is a resident size that stays at its peak, so processes that only make data should not call it. Linux with
     glibc only: elsewhere nothing happens. Returns whether it took effect.
     """
+    # XLA's CPU client takes 1 to 3 GB of temporaries from malloc at every step and gives them back, and glibc hands
+    # blocks of that size straight to the kernel: every step then faults in every page anew.
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None)

@@ -1,9 +1,11 @@
 """Workdirs in a bucket: `--workdir gs://BUCKET/RUN`.
 
-Orbax writes checkpoints straight there. The other files are small, and one of them grows by appending, which a bucket
-cannot do: they live in a local directory of this process, fetched at the start and stored whenever a checkpoint is
-written and when a run or an evaluation ends. So what a killed run loses of them is what it repeats anyway.
+Orbax writes checkpoints straight to the bucket. All other files are written to a local directory of this process, which
+is downloaded at the start and uploaded whenever a checkpoint is written and when a run or an evaluation ends.
 """
+
+# Not straight to the bucket, since one of these files grows by appending, which a bucket cannot do. What a killed run
+# loses of them is what it repeats anyway.
 
 import atexit
 import shutil
@@ -14,9 +16,9 @@ from pathlib import Path
 
 from etils import epath
 
-from albert_jax.errors import AlbertError
+from albert_jax.errors import retold
 
-_FETCHED = ("*", "vocab/*")  # files of a workdir that a run or an evaluation reads; the rest is only stored
+_DOWNLOADED = ("*", "vocab/*")  # what a run or an evaluation reads; the rest is only uploaded
 
 
 class _Mirror:
@@ -25,33 +27,38 @@ class _Mirror:
     def __init__(self, url: str, local: Path):
         # file:// is for trying all this without a bucket
         self.remote, self.local = epath.Path(url.removeprefix("file://")), local
-        self._stored: dict[str, tuple[int, int]] = {}  # name -> local time (ns) and size when both sides were equal
+        self._synced: dict[str, tuple[int, int]] = {}  # name -> local time (ns) and size when both sides were equal
 
-    def fetch(self) -> None:
-        with _told(self.remote):
-            for pattern in _FETCHED:
+    def download(self) -> None:
+        with _reaching(self.remote):
+            for pattern in _DOWNLOADED:
                 for file in self.remote.glob(pattern):
                     name = str(file.relative_to(self.remote))
-                    if name not in self._stored and not file.is_dir():
-                        (self.local / name).parent.mkdir(parents=True, exist_ok=True)
-                        (self.local / name).write_bytes(file.read_bytes())
-                        self._stored[name] = _stamp(self.local / name)
+                    if name not in self._synced and not file.is_dir():
+                        _copy(file, self.local / name)
+                        self._synced[name] = _stamp(self.local / name)
 
-    def store(self) -> None:
-        with _told(self.remote):
+    def upload(self) -> None:
+        with _reaching(self.remote):
             for file in sorted(self.local.rglob("*")):
                 name = str(file.relative_to(self.local))
-                if file.is_file() and self._stored.get(name) != (stamp := _stamp(file)):
-                    (self.remote / name).parent.mkdir(parents=True, exist_ok=True)
-                    (self.remote / name).write_bytes(file.read_bytes())
-                    self._stored[name] = stamp
+                if file.is_file() and self._synced.get(name) != (stamp := _stamp(file)):
+                    _copy(file, self.remote / name)
+                    # The stamp from before the copy: what was appended meanwhile is uploaded the next time.
+                    self._synced[name] = stamp
 
 
-_MIRRORS: dict[str, _Mirror] = {}  # by url and by local directory
+def _copy(source: Path | epath.Path, target: Path | epath.Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(source.read_bytes())
 
 
-def local(workdir: str | Path) -> Path:
-    """The directory to work in: `workdir` itself, or for a URL this process's copy of what is there.
+# By URL and by local directory, for the life of the process: the verbs pass either of the two around.
+_MIRRORS: dict[str, _Mirror] = {}
+
+
+def local_dir(workdir: str | Path) -> Path:
+    """The directory to work in: `workdir` itself, or this process's local copy of a URL.
 
     Raises AlbertError when a bucket cannot be read.
     """
@@ -61,46 +68,46 @@ def local(workdir: str | Path) -> Path:
     if url not in _MIRRORS:
         scratch = tempfile.mkdtemp(prefix="albert_jax-")
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-        place = Path(scratch) / url.rpartition("/")[2]
-        _MIRRORS[url] = _MIRRORS[str(place)] = _Mirror(url, place)
-        _MIRRORS[url].fetch()
+        directory = Path(scratch) / url.rpartition("/")[2]  # of the run's name, which reports and messages show
+        _MIRRORS[url] = _MIRRORS[str(directory)] = _Mirror(url, directory)
+        _MIRRORS[url].download()
     return _MIRRORS[url].local
 
 
-def shared(workdir: str | Path) -> epath.Path:
-    """Where all processes find `workdir`, as `local` gave it: the bucket's directory, or itself."""
+def shared_dir(workdir: str | Path) -> epath.Path:
+    """Where all processes find `workdir`, as `local_dir` gave it: the bucket's directory, or itself."""
     mirror = _MIRRORS.get(str(workdir))
     return epath.Path(Path(workdir).resolve()) if mirror is None else mirror.remote
 
 
-def address(path: str | Path) -> str:
-    """What a user calls `path`, a file or directory of a workdir: within the bucket, should it have a mirror there."""
+def display_path(path: str | Path) -> str:
+    """`path`, a file or directory of a workdir, as its user knows it: in the bucket when it is the copy of one."""
     path = Path(path)
-    for place in (path, *path.parents):
-        if (mirror := _MIRRORS.get(str(place))) is not None:
-            return str(mirror.remote / path.relative_to(place)).rstrip("/")
+    for parent in (path, *path.parents):
+        if (mirror := _MIRRORS.get(str(parent))) is not None:
+            return str(mirror.remote / path.relative_to(parent)).rstrip("/")
     return str(path)
 
 
-def fetch(workdir: str | Path) -> None:
-    """Copies what a bucket has and the local directory that stands for it lacks; nothing for others."""
+def download(workdir: str | Path) -> None:
+    """Copies what a bucket has and its local directory lacks; nothing for other workdirs."""
     if str(workdir) in _MIRRORS:
-        _MIRRORS[str(workdir)].fetch()
+        _MIRRORS[str(workdir)].download()
 
 
-def store(workdir: str | Path) -> None:
-    """Copies what changed in a local directory to the bucket that it stands for; nothing for others."""
+def upload(workdir: str | Path) -> None:
+    """Copies what changed in a bucket's local directory to the bucket; nothing for other workdirs."""
     if str(workdir) in _MIRRORS:
-        _MIRRORS[str(workdir)].store()
+        _MIRRORS[str(workdir)].upload()
 
 
 @contextmanager
-def stored(workdir: str | Path) -> Iterator[None]:
-    """`store` at the end, also after an error."""
+def upload_at_end(workdir: str | Path) -> Iterator[None]:
+    """`upload` at the end, also after an error."""
     try:
         yield
     finally:
-        store(workdir)
+        upload(workdir)
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -109,11 +116,11 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _told(remote: epath.Path) -> Iterator[None]:
-    try:
+def _reaching(remote: epath.Path) -> Iterator[None]:
+    """Within it, whatever a bucket's client raises becomes one line: no such bucket, no rights, no network."""
+    missing, refused = f"{remote}: buckets need one more package", f"{remote} cannot be reached"
+    with (
+        retold(lambda reason: f"{refused} ({reason[:200]}); check its name and your rights", Exception),
+        retold(lambda reason: f"{missing} ({reason}); pip install albert_jax[gcs]", ImportError),
+    ):
         yield
-    except ImportError as error:
-        raise AlbertError(f"{remote}: buckets need one more package ({error}); pip install albert_jax[gcs]") from error
-    except Exception as error:  # whatever a bucket's client raises: no such bucket, no rights, no network
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise AlbertError(f"{remote} cannot be reached ({said[0][:200]}); check its name and your rights") from error

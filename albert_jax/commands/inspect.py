@@ -16,7 +16,7 @@ from albert_jax.telemetry.tables import format_table
 
 def describe(path: str | Path) -> str:
     """A text about `path`. Raises AlbertError when it is nothing of ours."""
-    path = workdirs.local(path)
+    path = workdirs.local_dir(path)
     if not path.exists():
         raise AlbertError(f"{path} does not exist")
     if (path / experiments.FILE).exists():
@@ -36,8 +36,9 @@ def describe(path: str | Path) -> str:
 def _workdir(path: Path) -> str:
     experiment = experiments.read(path)
     parts = [
-        f"{workdirs.address(path)}: a run of the experiment {experiment.name!r} ({type(experiment.task).__name__}, "
-        f"{experiment.steps:,} steps of {experiment.batch_size}, seed {experiment.seed})"
+        f"{workdirs.display_path(path)}: a run of the experiment {experiment.name!r} "
+        f"({type(experiment.task).__name__}, {experiment.steps:,} steps of {experiment.batch_size}, "
+        f"seed {experiment.seed})"
     ]
     if (path / "vocab").exists():
         parts.append(f"vocabulary: {tokenizers.load(path / 'vocab').fingerprint[:16]}, in {path / 'vocab'}")
@@ -46,7 +47,7 @@ def _workdir(path: Path) -> str:
         known = {name: "none" if value is None else f"{value:.4f}" for name, value in record["scores"].items()}
         scores = ", ".join(f"{name} {value}" for name, value in known.items())
         parts.append(f"{scored.stem.removeprefix('evaluation-')} split at step {record.get('step')}: {scores}")
-    if not (workdirs.shared(path) / FOLDER).is_dir() or not (checkpoints := Checkpoints(path)).steps:
+    if not (workdirs.shared_dir(path) / FOLDER).is_dir() or not (checkpoints := Checkpoints(path)).steps:
         return "\n".join([*parts, "no finished checkpoint yet"])
     steps = checkpoints.steps
     parts.append(f"checkpoints: {', '.join(map(str, steps))} of {experiment.steps}")

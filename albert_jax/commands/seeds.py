@@ -25,16 +25,16 @@ def seeds(experiment: Experiment, workdir: str | Path, n: int, split: str = "tes
         raise AlbertError(f"n is {n}; give the number of seeds, at least 1")
     if split not in SPLITS:
         raise AlbertError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
-    opened = inherit(experiment, workdirs.local(f"{workdir}/seed-{experiment.seed}"))
+    opened = inherit(experiment, workdirs.local_dir(f"{workdir}/seed-{experiment.seed}"))
     opened.task.open(opened.model, opened.seed).eval_batches(split, 1)  # now, not after a run, is the time to learn it
     places = []
     for seed in range(experiment.seed, experiment.seed + n):
-        place = workdirs.local(f"{workdir}/seed-{seed}")
+        place = workdirs.local_dir(f"{workdir}/seed-{seed}")
         train(dataclasses.replace(experiment, seed=seed), place)
         evaluate(place, split)
         if jax.process_index() == 0:
             write_report(place)  # again: now with the scores
-            workdirs.store(place)
+            workdirs.upload(place)
         places.append(place)
     if jax.process_index() == 0:
         compare(places, split)

@@ -1,7 +1,6 @@
-"""What training carries from step to step, and how a tree is written by name."""
+"""What training carries from step to step."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,9 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from albert_jax.engine.sharding import TENSOR, Layout, MeshConfig
+from albert_jax.engine.trees import by_name as by_name  # for those who import it from here
+from albert_jax.engine.trees import flatten, map_with_path
+from albert_jax.engine.trees import from_names as from_names
 from albert_jax.errors import AlbertError
 from albert_jax.model.layers import Axes
 from albert_jax.tasks.base import Objective
@@ -81,18 +83,13 @@ def lay_out(task: Objective, config: MeshConfig, devices: list[Any] | None = Non
             f"model.heads {task.config.heads} does not divide over the {tensor} devices of {TENSOR!r}; "
             f"make mesh.shape's {TENSOR!r} a divisor of the heads"
         )
-    shapes = {path: leaf.shape for path, leaf in _flat(abstract_params(task)).items()}
+    shapes = {path: leaf.shape for path, leaf in flatten(abstract_params(task)).items()}
     return config.lay_out(shapes, logical_axes(task), mesh)
 
 
 def shardings(tree: Any, layout: Layout) -> Any:
     """A tree like `tree` (parameters, optimizer's state or a whole TrainState) of where each leaf lives."""
-
-    def place(path: Any, _: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return NamedSharding(layout.mesh, layout.spec(name.removeprefix("params/")))
-
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return map_with_path(lambda path, _: NamedSharding(layout.mesh, layout.spec(path.removeprefix("params/"))), tree)
 
 
 def _initial(task: Objective, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
@@ -112,36 +109,6 @@ def create(task: Objective, optimizer: optax.GradientTransformation, seed: int, 
     """A state at step 0, born on its devices, no array of it ever whole on one of them unless it lives so."""
     places = jax.tree.map(lambda x: x.sharding, abstract_state(task, optimizer, layout))
     return jax.jit(lambda: _initial(task, optimizer, seed), out_shardings=places)()
-
-
-def _flat(tree: Any) -> dict[str, Any]:
-    """A tree as one dict of "a/b/c" paths."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def by_name(tree: Any) -> dict[str, Any]:
-    """`tree` as nested dicts of its leaves' names, so that what is written does not depend on tuple positions."""
-    nested: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        *parents, last = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
-        place = nested
-        for name in parents:
-            place = place.setdefault(name, {})
-        place[last] = leaf
-    return nested
-
-
-def from_names(template: Any, nested: Mapping[str, Any]) -> Any:
-    """A tree like `template` with the leaves that `by_name` put into `nested`."""
-
-    def pick(path: Any, _: Any) -> Any:
-        place: Any = nested
-        for name in jax.tree_util.keystr(path, simple=True, separator="/").split("/"):
-            place = place[name]
-        return place
-
-    return jax.tree_util.tree_map_with_path(pick, template)
 
 
 def count(params: Params) -> int:

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from albert_jax.engine.sharding import DATA, FSDP, ROWS, SLICE, TENSOR, Layout
 from albert_jax.engine.state import Params, TrainState, bind, definition, shardings
+from albert_jax.engine.trees import map_with_path
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.layers import shard_activations
 from albert_jax.tasks.base import Batch, Objective
@@ -35,13 +36,6 @@ def dropout_keys(seed: int, step: jax.Array, first: jax.Array, count: int) -> ja
     """A key for each of `count` rows of the global batch from row `first` on, [count]."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(count))
-
-
-def _by_path(function: Callable[[str, Any], Any], tree: Params) -> Any:
-    """`function(path, leaf)` for every leaf."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: function(jax.tree_util.keystr(path, simple=True, separator="/"), leaf), tree
-    )
 
 
 def _tensor_part(path: str, layout: Layout) -> P:
@@ -72,7 +66,7 @@ def _gather(params: Params, layout: Layout) -> Params:
         x = jax.lax.pcast(x, rest, to="varying")
         return jax.lax.with_sharding_constraint(x, _tensor_part(path, layout)) if layout.activations else x
 
-    return _by_path(whole, params)
+    return map_with_path(whole, params)
 
 
 def _reduce(grads: Params, layout: Layout) -> Params:
@@ -91,13 +85,13 @@ def _reduce(grads: Params, layout: Layout) -> Params:
 
         return _along_tensor(reduce, layout, path)(grad.astype(over)).astype(grad.dtype)
 
-    return _by_path(total, grads)
+    return map_with_path(total, grads)
 
 
 def _specs(tree: Any, specs: dict[str, P]) -> Any:
     """`specs` as a tree like the parameters, without the axis that the compiler follows by itself."""
     manual = lambda spec: P(*(None if axis == TENSOR else axis for axis in spec))  # noqa: E731
-    return _by_path(lambda path, _: manual(specs[path]), tree)
+    return map_with_path(lambda path, _: manual(specs[path]), tree)
 
 
 def make_gradients(
@@ -182,7 +176,7 @@ def make_train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, metrics = gradients(state.params, state.step, batch)
         # Gradient, moments and update live divided; under ZeRO-1 the parameters join them and are gathered at the end.
-        grads, before = _by_path(divided, grads), _by_path(divided, state.params)
+        grads, before = map_with_path(divided, grads), map_with_path(divided, state.params)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm)
         updates, opt_state = optimizer.update(grads, state.opt_state, before)
@@ -191,7 +185,7 @@ def make_train_step(
             (optax.apply_updates(before, updates), opt_state),
             (before, state.opt_state),
         )
-        params = _by_path(divided, params)
+        params = map_with_path(divided, params)
         skipped = jnp.where(finite, 0, state.skipped + 1)
         metrics["loss"] = jnp.stack([metrics[name] for name in task.losses]).sum()
         metrics |= {"learning_rate": schedule(state.step), "grad_norm": norm, "skipped": skipped}

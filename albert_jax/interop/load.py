@@ -85,7 +85,7 @@ def _place(path_or_name: str | Path) -> Path:
     if given.startswith(("http:", "https:")):
         raise AlbertError(f"{given}: an address is not read; fetch what is there and give {_KINDS}")
     try:
-        path = workdirs.local(path_or_name).expanduser()
+        path = workdirs.local_dir(path_or_name).expanduser()
         path.exists(), Path(f"{path}.index").exists()
     except (OSError, RuntimeError) as error:  # a name that is too long, no permission, nobody's home
         said = getattr(error, "strerror", None) or error

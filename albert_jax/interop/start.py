@@ -29,7 +29,7 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
 
     Raises AlbertError when `model_of_init` is set and neither has a model.
     """
-    begun = (workdirs.local(workdir) / experiments.FILE).exists()
+    begun = (workdirs.local_dir(workdir) / experiments.FILE).exists()
     if experiment.model_of_init and not (begun or experiment.init or experiment.from_scratch):
         raise AlbertError(
             "fine-tuning would start from random parameters; give --init WORKDIR of a pretrained model, whose "

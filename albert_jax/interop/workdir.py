@@ -27,7 +27,7 @@ def best_params(workdir: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # whatever Orbax and json make of damaged files
         raise _damaged(f"{workdir / FOLDER}", error) from error
-    folder = workdirs.shared(workdir) / FOLDER / str(step) / "params"
+    folder = workdirs.shared_dir(workdir) / FOLDER / str(step) / "params"
     url = str(folder) if "://" in str(folder) else f"file://{folder}"
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 0}})
     found: dict[str, np.ndarray] = {}

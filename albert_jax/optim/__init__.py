@@ -1,5 +1,6 @@
-"""Optimizers: one frozen dataclass each, with `build(total_steps, params) -> optax.GradientTransformation`."""
+"""Optimizers: `base.Optimizer` and one file for each kind."""
 
 from albert_jax.optim.adamw import AdamW as AdamW
+from albert_jax.optim.base import Optimizer as Optimizer
+from albert_jax.optim.base import Schedule as Schedule
 from albert_jax.optim.lamb import Lamb as Lamb
-from albert_jax.optim.schedule import Schedule as Schedule

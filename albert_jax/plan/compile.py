@@ -1,10 +1,10 @@
 """Compiles the training step without running it, for devices that need not be here, and reads off what it is.
 
-libtpu talks a lot, takes a lock and lives as long as its process, so this runs in a process of its own:
 `python -m albert_jax.plan.compile FD` takes jobs on standard input, one JSON line each, and answers on the file
-descriptor FD.
-`albert_jax.plan.plan` starts it.
+descriptor FD; `albert_jax.plan.workers` starts it.
 """
+
+# In a process of its own, because libtpu prints a lot, takes a lock and lives as long as its process.
 
 import dataclasses
 import hashlib
@@ -22,58 +22,40 @@ from typing import Any
 import jax
 
 from albert_jax import experiment as experiments
-from albert_jax.engine.state import abstract_params, abstract_state, count, lay_out
-from albert_jax.engine.step import make_train_step
+from albert_jax.engine.assemble import assemble
+from albert_jax.engine.state import count
 from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
 from albert_jax.plan.hlo import Collective, Loop, collectives, memory_traffic, while_loops
 from albert_jax.plan.hlo_text import HloText
 from albert_jax.plan.topology import find_topology
-from albert_jax.tasks import Pretrain
-from albert_jax.tasks.pretrain import PretrainObjective, random_batch
 from albert_jax.telemetry.throughput import machine_peak, traced_matmul_flops, train_flops_per_token
 
-VOCABULARY = 30_000  # pieces, where the config leaves them to data that is not asked for here
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to compile.
+    """What to compile."""
 
-    Attributes:
-      experiment: the run; its data is not opened
-      topology: usual name of a TPU slice, or "" for the devices that are here
-      slices: slices of it
-      quick: compile with the least effort: a fifth of the time, some percent more memory; on one slice the same
-        collectives, while over several the gradient may be cut in other pieces
-      hlo: file for the compiled program's text; "" writes none
-    """
-
-    experiment: Experiment
-    topology: str
-    slices: int = 1
+    experiment: Experiment  # its data is not opened
+    topology: str  # usual name of a TPU slice, or "" for the devices that are here
+    slices: int = 1  # slices of it
+    # Compile with the least effort: a fifth of the time, some percent more memory. On one slice the collectives are the
+    # same, over several the gradient may be cut in other pieces.
     quick: bool = False
-    hlo: str = ""
+    hlo: str = ""  # file for the compiled program's text; "" writes none
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one device, as the compiler lays them out.
+    """Bytes of one device, as the compiler lays them out."""
 
-    Attributes:
-      params: float32 parameters, before padding to tiles
-      moments: the rest of the state, nearly all of it the optimizer's
-      batch: rows of the batch
-      arguments: the three together, padded
-      total: at the moment when most is in use; what the compiler holds against the limit
-    """
-
-    params: int
-    moments: int
-    batch: int
-    arguments: int
-    total: int
+    params: int  # float32 parameters, before padding to tiles
+    moments: int  # the rest of the state, nearly all of it the optimizer's
+    batch: int  # rows of the batch
+    arguments: int  # the three together, padded
+    total: int  # at the moment when most is in use; what the compiler holds against the limit
 
     @property
     def within(self) -> int:
@@ -81,151 +63,105 @@ class Memory:
         return max(self.total - self.arguments, 0)
 
 
+# The names of these fields stand in the files of `plan --json`.
 @dataclass(frozen=True)
 class Program:
-    """What a compiled training step is.
+    """What a compiled training step is."""
 
-    Attributes:
-      key: fingerprint of the program before compilation, the topology and the versions of the compilers
-      quick: compiled with the least effort
-      device_kind: as JAX names it
-      devices: of all slices
-      row_groups: parts that the rows of a batch are divided over
-      batch_size: examples of a step
-      micro_batches: pieces that it is computed in
-      remat: as in the model's config
-      attention: as in the model's config
-      mesh: axis to devices along it
-      zero: as in the mesh's config
-      length: pieces in an example (S)
-      predictions: prediction slots of an example (P)
-      vocab_size: V
-      assumed_vocabulary: the config leaves V to the data, and VOCABULARY stands in for it
-      parameters: numbers in the model
-      updated: parameters that one device updates
-      model_flops: of a step on all devices, by formula
-      program_flops: matrix products of the traced program, remat included
-      memory: of one device; where the program does not fit, what the compiler says it would need
-      limit: bytes that a program may use on one device; 0 where not known
-      fits: whether the compiler accepted it
-      collectives: what crosses the network
-      loops: of the program
-      traffic: bytes between one device and its memory in a step; see `hlo.memory_traffic`
-      table: path, shape, spec, bytes of parameter and of moments on a device
-      peak: FLOP/s of all devices measured here, for a CPU; 0 otherwise
-      seconds: that compiling took
-    """
-
-    key: str
-    quick: bool
-    device_kind: str
-    devices: int
-    row_groups: int
-    batch_size: int
-    micro_batches: int
-    remat: str
-    attention: str
-    mesh: dict[str, int]
-    zero: int
-    length: int
-    predictions: int
-    vocab_size: int
-    assumed_vocabulary: bool
-    parameters: int
-    updated: int
-    model_flops: float
-    program_flops: float
-    memory: Memory
-    limit: float
-    fits: bool
-    collectives: tuple[Collective, ...]
+    key: str  # fingerprint of the program before compilation, the topology and the versions of the compilers
+    quick: bool  # compiled with the least effort
+    device_kind: str  # as JAX names it
+    devices: int  # of all slices
+    row_groups: int  # parts that the rows of a batch are divided over
+    batch_size: int  # examples of a step
+    micro_batches: int  # pieces that it is computed in
+    remat: str  # as in the model's config
+    attention: str  # as in the model's config
+    mesh: dict[str, int]  # axis to devices along it
+    zero: int  # as in the mesh's config
+    length: int  # pieces in an example (S)
+    predictions: int  # prediction slots of an example (P)
+    vocab_size: int  # V
+    assumed_vocabulary: bool  # the config leaves V to the data, and `tasks.pretrain.VOCABULARY` stands in for it
+    parameters: int  # numbers in the model
+    updated: int  # parameters that one device updates
+    model_flops: float  # of a step on all devices, by formula
+    program_flops: float  # matrix products of the traced program, remat included
+    memory: Memory  # of one device; where the program does not fit, what the compiler says it would need
+    limit: float  # bytes that a program may use on one device; 0 where not known
+    fits: bool  # whether the compiler accepted it
+    collectives: tuple[Collective, ...]  # what crosses the network; like the next two nothing where it does not fit
     loops: tuple[Loop, ...]
-    traffic: int
-    table: tuple[tuple[str, str, str, int, int], ...]
-    peak: float
-    seconds: float
+    traffic: int  # bytes between one device and its memory in a step; see `hlo.memory_traffic`
+    table: tuple[tuple[str, str, str, int, int], ...]  # path, shape, spec, bytes of parameter and moments on a device
+    peak: float  # FLOP/s of all devices measured here, for a CPU; 0 otherwise
+    seconds: float  # that compiling took
 
     @property
     def rows(self) -> int:
         """Examples of a step in one device's row group."""
         return self.batch_size // self.row_groups
 
-
-def program_from_dict(value: dict[str, Any]) -> Program:
-    """The inverse of `dataclasses.asdict`, after a way through JSON."""
-    parts = {
-        "memory": Memory(**value["memory"]),
-        "collectives": tuple(Collective(**each) for each in value["collectives"]),
-        "loops": tuple(Loop(**each) for each in value["loops"]),
-        "table": tuple(tuple(row) for row in value["table"]),
-    }
-    return Program(**(value | parts))
-
-
-def objective(experiment: Experiment) -> PretrainObjective:
-    """The experiment's task without its data. Raises AlbertError for a task that cannot do without."""
-    if not isinstance(experiment.task, Pretrain):
-        kind = type(experiment.task).__name__
-        raise AlbertError(f"{experiment.name} is a {kind} experiment; plan knows pretraining only")
-    task, model = experiment.task, experiment.model
-    if not model.vocab_size:
-        model = dataclasses.replace(model, vocab_size=VOCABULARY)
-    return PretrainObjective(model, task.max_length, task.masks.slots(task.max_length), task.pairs.order != "off")
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Program":
+        """The inverse of `dataclasses.asdict`, after a way through JSON."""
+        parts = {
+            "memory": Memory(**value["memory"]),
+            "collectives": tuple(Collective(**each) for each in value["collectives"]),
+            "loops": tuple(Loop(**each) for each in value["loops"]),
+            "table": tuple(tuple(row) for row in value["table"]),
+        }
+        return cls(**(value | parts))
 
 
 def compile_step(job: Job, known: frozenset[str] = frozenset()) -> Program | str:
     """Compiles the job's training step in this process. A program whose key is in `known` is not compiled again: the
     key is returned.
 
-    Raises AlbertError for a mesh or batch that does not divide, and when libtpu is missing or busy. A program that
-    needs too much memory is no error.
+    Raises AlbertError for a task that cannot be built without its data, for a mesh or batch that does not divide, and
+    when libtpu is missing or busy. A program that needs too much memory is no error.
     """
     experiment = job.experiment.check()
-    task: Any = objective(experiment)
+    task = experiment.task.objective(experiment.model)
     topology = find_topology(job.topology, job.slices) if job.topology else None
     devices = topology.open() if topology else jax.devices()
-    layout = lay_out(task, experiment.mesh, devices)
-    layout.check_batch(experiment.batch_size, experiment.micro_batches)
-    schedule = experiment.optim.schedule.build(experiment.optim.peak_lr, experiment.steps)
-    optimizer = experiment.optim.build(experiment.steps, abstract_params(task))
-    step = make_train_step(
-        task, optimizer, schedule, layout, micro_batches=experiment.micro_batches, seed=experiment.seed
-    )
-    state = abstract_state(task, optimizer, layout)
-    example = random_batch(task.config, 1, task.tokens_per_example, task.predictions_per_example)
+    assembly = assemble(
+        task, experiment.optim, experiment.mesh, steps=experiment.steps, batch_size=experiment.batch_size,
+        micro_batches=experiment.micro_batches, seed=experiment.seed, devices=devices,
+    )  # fmt: skip
+    layout, state = assembly.layout, assembly.abstract_state()
     batch = {
         name: jax.ShapeDtypeStruct((experiment.batch_size, *array.shape[1:]), array.dtype, sharding=layout.rows)
-        for name, array in example.items()
+        for name, array in task.example_batch(1).items()
     }
-    traced = step.trace(state, batch)
+    traced = assembly.train_step.trace(state, batch)
     lowered = traced.lower()
+    # Compiling is most of the time, so the key is that of the program before it.
     key = _key(lowered.as_text(), job, devices[0])
     if key in known:
         return key
 
+    # ---- compile: a program that needs too much memory is a result, with what the compiler says it would need
     start, compiled, needed = time.perf_counter(), None, 0
     try:
-        options = {"exec_time_optimization_effort": -1.0} if job.quick else {}
-        compiled = lowered.compile(compiler_options=options)  # type: ignore[arg-type]
+        compiled = lowered.compile({"exec_time_optimization_effort": -1.0} if job.quick else {})
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         needed = needed_bytes(str(error))
     seconds = time.perf_counter() - start
-    text = compiled.as_text() if compiled else ""
-    parsed = HloText(text) if text else None
-    if job.hlo and text:
-        Path(job.hlo).write_text(text, encoding="utf-8")
+    program = HloText(compiled.as_text()) if compiled else None
+    if job.hlo and program:
+        Path(job.hlo).write_text(program.text, encoding="utf-8")
 
+    # ---- read off what it is
+    config, length, predictions = task.config, task.tokens_per_example, task.predictions_per_example
+    per_token = train_flops_per_token(config, length, predictions, config.inner_groups)
+    table = tuple(layout.table())
     if topology:
-        limit: float = topology.chip.memory / topology.chip.devices
+        limit = topology.chip.memory / topology.chip.devices
     else:
         limit = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
-    table = tuple(layout.table())
-    groups = layout.mesh.shape
-    per_token = train_flops_per_token(
-        task.config, task.tokens_per_example, task.predictions_per_example, task.config.inner_groups
-    )
     return Program(
         key=key,
         quick=job.quick,
@@ -234,24 +170,24 @@ def compile_step(job: Job, known: frozenset[str] = frozenset()) -> Program | str
         row_groups=layout.row_groups,
         batch_size=experiment.batch_size,
         micro_batches=experiment.micro_batches,
-        remat=task.config.remat,
-        attention=task.config.attention,
-        mesh=dict(groups),
+        remat=config.remat,
+        attention=config.attention,
+        mesh=dict(layout.mesh.shape),
         zero=experiment.mesh.zero,
-        length=task.tokens_per_example,
-        predictions=task.predictions_per_example,
-        vocab_size=task.config.vocab_size,
+        length=length,
+        predictions=predictions,
+        vocab_size=config.vocab_size,
         assumed_vocabulary=not experiment.model.vocab_size,
         parameters=count(state.params),
         updated=sum(row[4] for row in table) // 8,  # two float32 moments each
-        model_flops=per_token * experiment.batch_size * task.tokens_per_example,
+        model_flops=per_token * experiment.batch_size * length,
         program_flops=float(traced_matmul_flops(traced.jaxpr.jaxpr)),
         memory=_memory(compiled, state, batch, needed),
         limit=limit,
         fits=compiled is not None,
-        collectives=tuple(collectives(parsed)) if parsed else (),
-        loops=tuple(while_loops(parsed)) if parsed else (),
-        traffic=memory_traffic(parsed) if parsed else 0,
+        collectives=tuple(collectives(program)) if program else (),
+        loops=tuple(while_loops(program)) if program else (),
+        traffic=memory_traffic(program) if program else 0,
         table=table,
         peak=0.0 if topology or devices[0].platform != "cpu" else machine_peak(devices) or 0.0,
         seconds=seconds,
@@ -280,8 +216,9 @@ def _bytes(tree: Any) -> int:
 
 
 def _key(text: str, job: Job, device: Any) -> str:
-    said = [text, job.topology, str(job.slices), str(job.quick), jax.__version__, device.client.platform_version]
-    return hashlib.sha256("\0".join(said).encode()).hexdigest()[:24]
+    # The text before compilation has the shapes, the shardings and all options of the step in it, but not the compiler.
+    parts = [text, job.topology, str(job.slices), str(job.quick), jax.__version__, device.client.platform_version]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
 # ---- as a process
@@ -292,13 +229,13 @@ def serve(answers: int) -> None:
     with os.fdopen(answers, "w", encoding="utf-8") as out:
         for line in sys.stdin:
             try:
-                asked = json.loads(line)
-                experiment = experiments.from_dict(Experiment, asked["job"].pop("experiment"))
-                made = compile_step(Job(experiment, **asked["job"]), frozenset(asked["known"]))
+                request = json.loads(line)
+                experiment = experiments.from_dict(Experiment, request["job"].pop("experiment"))
+                made = compile_step(Job(experiment, **request["job"]), frozenset(request["known"]))
                 answer = {"known": made} if isinstance(made, str) else {"program": dataclasses.asdict(made)}
             except AlbertError as error:
                 answer = {"error": str(error)}
-            except Exception:
+            except Exception:  # a bug of ours or the compiler's: its traceback is for whoever asked
                 answer = {"failure": traceback.format_exc()}
             out.write(json.dumps(answer) + "\n")
             out.flush()

@@ -1,8 +1,6 @@
 """What a compiled program does, read off its text: collectives, loops, traffic between chip and memory.
 
-Facts of TPU programs that this knows (libtpu 0.0.42, jax 0.10.2), beside those of `albert_jax.plan.hlo_text`: a
-reduce-scatter is a fusion named `all-reduce-scatter` around an all-reduce of the padded operand; what goes to another
-slice is a `send` to the host whose handler is the megascale runtime; memory space 1 is on the chip.
+What it knows of TPU programs, here and in `albert_jax.plan.hlo_text`, is read off those of libtpu 0.0.42, jax 0.10.2.
 """
 
 import math
@@ -19,49 +17,30 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Loop:
-    """A `while` of the program.
+    """A `while` of the program."""
 
-    Attributes:
-      name: of the instruction
-      trips: turns each time it is entered; None when the condition compares with no constant
-      executed: turns in the whole program, the loops around it included (unknown trips counted as 1)
-      depth: loops around it, itself included
-      windowed: a matrix product that XLA has cut into steps of a ring (`windowed_dot_general_body`)
-    """
-
-    name: str
-    trips: int | None
-    executed: int
-    depth: int
-    windowed: bool
+    name: str  # of the instruction
+    trips: int | None  # turns each time it is entered; None when the condition compares with no constant
+    executed: int  # turns in the whole program, the loops around it included (unknown trips counted as 1)
+    depth: int  # loops around it, itself included
+    windowed: bool  # a matrix product that XLA has cut into steps of a ring (`windowed_dot_general_body`)
 
 
 @dataclass(frozen=True)
 class Collective:
-    """A transfer between devices, as it stands once in the program.
+    """A transfer between devices, as it stands once in the program."""
 
-    Attributes:
-      kind: one of KINDS; the asynchronous forms under the plain name, `recv` left out (its `send` is there)
-      name: of the instruction
-      bytes: of the whole array that one execution gathers, reduces or moves: the result, or the operand where that is
-        larger (reduce-scatter), summed over a tuple
-      dtype: XLA's name of it ("f32"); of a tuple of several, joined by "+"
-      group: devices that take part together; 0 where the text does not say
-      executed: times it runs in the whole program
-      depth: loops around it
-      loop: name of the innermost loop, "" outside
-      dcn: over the data-centre network, to another slice
-    """
-
-    kind: str
-    name: str
+    kind: str  # one of KINDS; the asynchronous forms under the plain name, `recv` left out (its `send` is counted)
+    name: str  # of the instruction
+    # Of the whole array that one execution gathers, reduces or moves: the result, or the operand where that is larger
+    # (reduce-scatter), summed over a tuple.
     bytes: int
-    dtype: str
-    group: int
-    executed: int
-    depth: int
-    loop: str
-    dcn: bool
+    dtype: str  # XLA's name of it ("f32"); of a tuple of several, joined by "+"
+    group: int  # devices that take part together; 0 where the text does not say
+    executed: int  # times it runs in the whole program
+    depth: int  # loops around it
+    loop: str  # name of the innermost loop, "" outside
+    dcn: bool  # over the data-centre network, to another slice
 
     @property
     def in_loop(self) -> bool:
@@ -72,24 +51,25 @@ def collectives(text: str | HloText) -> list[Collective]:
     """Every collective that the program executes, in the order of the walk. Branches of a conditional all count."""
     program = HloText(text) if isinstance(text, str) else text
     found = []
-    for place, instruction in program.walk():
+    for position, instruction in program.walk():
         kind = instruction.opcode.removesuffix("-start")
         if kind not in KINDS:
             continue
+        # What goes to another slice is a `send` to the host whose handler is the megascale runtime.
         dcn = '_xla_host_transfer_handler_name="xla_megascale_runtime"' in instruction.attributes
         if kind == "send" and "is_host_transfer=true" in instruction.attributes and not dcn:
             continue  # to the program's own host: infeed, callbacks
         group = _group(instruction.attributes, program.devices)
         moved = _payload(kind, instruction)
         size = sum(array.bytes for array in moved)
-        if kind == "all-reduce" and place.computation.startswith("all-reduce-scatter"):
-            kind = "reduce-scatter"  # its operand is the all-reduce's whole result
+        # On TPUs a reduce-scatter is a fusion of this name around an all-reduce of the whole, padded operand.
+        if kind == "all-reduce" and position.computation.startswith("all-reduce-scatter"):
+            kind = "reduce-scatter"
         elif kind == "reduce-scatter":
             size *= max(group, 1)
         dtype = "+".join(sorted({array.dtype for array in moved if array.bytes}))
-        found.append(
-            Collective(kind, instruction.name, size, dtype, group, place.executed, place.depth, place.loop, dcn)
-        )
+        executed, depth, loop = position.executed, position.depth, position.loop
+        found.append(Collective(kind, instruction.name, size, dtype, group, executed, depth, loop, dcn))
     return found
 
 
@@ -97,11 +77,11 @@ def while_loops(text: str | HloText) -> list[Loop]:
     """Every loop that the program enters, outer before inner."""
     program = HloText(text) if isinstance(text, str) else text
     found = []
-    for place, instruction in program.walk():
+    for position, instruction in program.walk():
         if instruction.opcode == "while":
             trips = program.trips(instruction)
             windowed = "windowed_dot_general_body" in instruction.attributes  # the body's name, or metadata
-            found.append(Loop(instruction.name, trips, place.executed * (trips or 1), place.depth + 1, windowed))
+            found.append(Loop(instruction.name, trips, position.executed * (trips or 1), position.depth + 1, windowed))
     return found
 
 
@@ -131,11 +111,11 @@ def _group(attributes: str, devices: int) -> int:
 
 # ---- traffic between chip and memory
 
-# These move nothing themselves: names for what is there, or the second half of a transfer.
+# These move nothing themselves: other names for an array, or the second half of a transfer.
 _STILL = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "while", "conditional", "call", "copy-done",
           "slice-done", "after-all", "partition-id", "replica-id", "opt-barrier", "async-start", "async-update",
           "async-done", "send", "send-done", "recv", "recv-done"}  # fmt: skip
-_FREE_CALLS = re.compile('custom_call_target="(?:AllocateBuffer|ConcatBitcast)"')  # room, and a view
+_FREE_CALLS = re.compile('custom_call_target="(?:AllocateBuffer|ConcatBitcast)"')  # an allocation, and a view
 _SLICES = ("dynamic-slice", "slice", "gather")
 _ALIKE = ("bitcast", "copy", "convert", "reshape")
 
@@ -143,17 +123,15 @@ _ALIKE = ("bitcast", "copy", "convert", "reshape")
 def memory_traffic(text: str | HloText) -> int:
     """Bytes that one device moves between its memory and the chip in the whole program: every operation outside fusions
     reads its operands once and writes its results once, arrays that live on the chip left out. What a fusion only
-    slices counts by the slice, what it updates in place by the update. Collectives are left out.
-
-    Tiling may read an operand of a matrix product more than once, so the truth lies above.
-    """
+    slices counts by the slice, what it updates in place by the update. Collectives are left out."""
+    # A lower bound: tiling may read an operand of a matrix product more than once.
     program = HloText(text) if isinstance(text, str) else text
     total = 0
-    for place, instruction in program.walk():
+    for position, instruction in program.walk():
         collective = instruction.opcode.startswith(("all-", "reduce-scatter", "collective-", "ragged-"))
-        if place.fused or collective or instruction.opcode in _STILL or _FREE_CALLS.search(instruction.attributes):
+        if position.fused or collective or instruction.opcode in _STILL or _FREE_CALLS.search(instruction.attributes):
             continue
-        total += place.executed * _moved(program, place.computation, instruction)
+        total += position.executed * _moved(program, position.computation, instruction)
     return total
 
 
@@ -165,31 +143,30 @@ def _moved(program: HloText, computation: str, instruction: Instruction) -> int:
     if instruction.opcode in ("copy-start", "slice-start"):  # from one memory space to another, by the smaller side
         sides = [array for part in elements(instruction.shape)[:2] for array in arrays(part)]
         return min(array.bytes for array in sides) * sum(array.space == 0 for array in sides)
-    written = sum(array.bytes for array in instruction.arrays if array.space == 0)
+    written = instruction.memory_bytes
     if instruction.opcode in _SLICES:
         return 2 * written
     if instruction.opcode == "dynamic-update-slice":
         return 2 * sum(array.bytes for array in operands[1].arrays)
-    return written + sum(array.bytes for operand in operands for array in operand.arrays if array.space == 0)
+    return written + sum(operand.memory_bytes for operand in operands)
 
 
 def _fusion_moved(program: HloText, fusion: Instruction, operands: list[Instruction]) -> int:
     body = program.computation(fusion.called[0])
     root = next(each for each in body.values() if each.root)
     roots = [body[name] for name in root.operands] if root.opcode == "tuple" else [root]
-    places = [array.space for array in fusion.arrays]
     total, updated = 0, set()
-    for result, space in zip(roots, places, strict=False):
+    for result, array in zip(roots, fusion.arrays, strict=False):
         source = _unwrapped(body, result)
+        # An update in place writes the update, and its operand is read no further.
         if source.opcode == "dynamic-update-slice":
             updated.add(_unwrapped(body, body[source.operands[0]]).name)
             result = body[source.operands[1]]
-        total += sum(array.bytes for array in result.arrays) if space == 0 else 0
+        total += sum(part.bytes for part in result.arrays) if array.space == 0 else 0
     parameters = {int(each.inside): each.name for each in body.values() if each.opcode == "parameter"}
     for index, operand in enumerate(operands):
         name = parameters.get(index, "")
-        whole = sum(array.bytes for array in operand.arrays if array.space == 0)
-        if whole:
+        if whole := operand.memory_bytes:
             users = _users(body, name)
             slices = sum(array.bytes for user in users if user.opcode in _SLICES for array in user.arrays)
             apart = name in updated or all(user.opcode in _SLICES for user in users)

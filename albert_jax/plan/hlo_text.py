@@ -1,13 +1,13 @@
 """The text of a compiled program (`compiled.as_text()`) as computations and instructions, and the walk through them.
 
-What stands once in the text may run many times, and what stands many times may run once. So the program is walked from
-ENTRY through loop bodies, calls and branches, and an instruction counts as often as the loops around it turn.
+The program is walked from ENTRY through loop bodies, calls and branches, and an instruction counts as often as loops
+around it turn: what stands once in the text may run many times, and what stands many times may run once.
 """
 
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 _AFTER = ("async-update", "async-done")  # they name what their async-start runs
@@ -16,42 +16,33 @@ _HEAD = re.compile(r"^ +(ROOT )?%?([\w.-]+) = ")
 
 @dataclass(frozen=True)
 class Array:
-    """An array in a shape.
+    """An array in a shape."""
 
-    Attributes:
-      dtype: XLA's name ("bf16")
-      bytes: without padding to tiles
-      space: memory space; 0 is the device's memory, others are on the chip
-    """
-
-    dtype: str
-    bytes: int
-    space: int
+    dtype: str  # XLA's name ("bf16")
+    bytes: int  # without padding to tiles
+    space: int  # memory space; 0 is the device's memory, others are on the chip
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """A line of a computation.
-
-    Attributes:
-      root: whether it is the computation's result
-      shape: "f32[8,128]{1,0}", or a tuple of such in parentheses
-      operands: names, in order
-      inside: what stands between the opcode's parentheses
-      attributes: what follows them
-    """
+    """A line of a computation."""
 
     name: str
-    root: bool
-    shape: str
+    root: bool  # whether it is the computation's result
+    shape: str  # "f32[8,128]{1,0}", or a tuple of such in parentheses
     opcode: str
-    operands: tuple[str, ...]
-    inside: str
-    attributes: str
+    operands: tuple[str, ...]  # names, in order
+    inside: str  # what stands between the opcode's parentheses
+    attributes: str  # what follows them
 
     @cached_property
     def arrays(self) -> tuple[Array, ...]:
         return arrays(self.shape)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of its arrays in the device's memory, those on the chip left out."""
+        return sum(array.bytes for array in self.arrays if array.space == 0)
 
     @cached_property
     def called(self) -> tuple[str, ...]:
@@ -63,29 +54,26 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in the execution an instruction is met: the computation it stands in, how often that runs, how many loops
-    are around it, the innermost one's name, and whether it is part of a fusion."""
+class Position:
+    """Where in the execution an instruction is met."""
 
-    computation: str
-    executed: int = 1
-    depth: int = 0
-    loop: str = ""
-    fused: bool = False
+    computation: str  # that it stands in
+    executed: int = 1  # times that the computation runs
+    depth: int = 0  # loops around it
+    loop: str = ""  # name of the innermost of them
+    fused: bool = False  # whether it is part of a fusion
 
 
-@dataclass
 class HloText:
     """A program. Raises ValueError for a text without ENTRY."""
 
-    text: str
-    entry: str = ""
-    _lines: dict[str, list[str]] = field(default_factory=dict)
-    _parsed: dict[str, dict[str, Instruction]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        inside = ""
-        for line in self.text.splitlines():
+    def __init__(self, text: str):
+        self.text, self.entry, inside = text, "", ""
+        # Lines by computation, parsed when it is first asked for: the scalar functions of reductions and the rest of an
+        # asynchronous chain never are.
+        self._lines: dict[str, list[str]] = {}
+        self._parsed: dict[str, dict[str, Instruction]] = {}
+        for line in text.splitlines():
             if line.startswith(("%", "ENTRY ")) and line.endswith("{"):
                 inside = re.split(r"[ (]", line.removeprefix("ENTRY ").lstrip("%"), maxsplit=1)[0]
                 self._lines[inside] = []
@@ -111,28 +99,26 @@ class HloText:
             self._parsed[name] = {instruction.name: instruction for instruction in found}
         return self._parsed[name]
 
-    def walk(self, place: Place | None = None) -> Iterator[tuple[Place, Instruction]]:
-        """Every instruction that is executed, with its place.
-
-        An asynchronous collective of a TPU program is a chain of fusions, `async-collective-start`, some
-        `async_collective_fusion` that work meanwhile, and `async-collective-done`, and it is written again in every
-        one of them: only the start is entered.
-        """
-        place = place or Place(self.entry)
-        for instruction in self.computation(place.computation).values():
-            yield place, instruction
+    def walk(self, position: Position | None = None) -> Iterator[tuple[Position, Instruction]]:
+        """Every instruction that is executed, with its position."""
+        # An asynchronous collective of a TPU program is a chain of fusions, `async-collective-start`, some
+        # `async_collective_fusion` that work meanwhile, and `async-collective-done`, and it is written again in every
+        # one of them: only the start is entered.
+        position = position or Position(self.entry)
+        for instruction in self.computation(position.computation).values():
+            yield position, instruction
             if instruction.opcode == "while":
-                turns = place.executed * (self.trips(instruction) or 1)
-                yield from self.walk(Place(instruction.called[0], turns, place.depth + 1, instruction.name))
+                turns = position.executed * (self.trips(instruction) or 1)
+                yield from self.walk(Position(instruction.called[0], turns, position.depth + 1, instruction.name))
             elif not (instruction.opcode in _AFTER or instruction.name.startswith("async-collective-done")):
-                fused = place.fused or instruction.opcode in ("fusion", "async-start")
+                fused = position.fused or instruction.opcode in ("fusion", "async-start")
                 for callee in instruction.called:
                     if not callee.startswith("async_collective_fusion"):
-                        yield from self.walk(Place(callee, place.executed, place.depth, place.loop, fused))
+                        yield from self.walk(Position(callee, position.executed, position.depth, position.loop, fused))
 
     def trips(self, loop: Instruction) -> int | None:
-        """Turns of a loop that counts up from 0 by 1, which is what `lax.scan` makes; None for another. A TPU program
-        does not say `known_trip_count`: the constant that the condition compares the counter with is read."""
+        """Turns of a loop that counts up from 0 by 1, which is what `lax.scan` makes; None for another."""
+        # A TPU program has no `known_trip_count`: the constant that the condition compares the counter with is read.
         known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes)
         if known:
             return int(known[1])
@@ -155,20 +141,14 @@ def _read(line: str) -> Instruction | None:
     end = closing(line, start) + 1 if line[start] == "(" else line.index(" ", start)
     opening = line.index("(", end)
     close = closing(line, opening)
-    inside = line[opening + 1 : close]
-    return Instruction(
-        name=head[2],
-        root=bool(head[1]),
-        shape=line[start:end],
-        opcode=line[end + 1 : opening],
-        operands=tuple(re.findall(r"%([\w.-]+)", inside)),
-        inside=inside,
-        attributes=line[close + 1 :],
-    )
+    shape, opcode, inside = line[start:end], line[end + 1 : opening], line[opening + 1 : close]
+    operands = tuple(re.findall(r"%([\w.-]+)", inside))
+    return Instruction(head[2], bool(head[1]), shape, opcode, operands, inside, line[close + 1 :])
 
 
 def closing(text: str, start: int) -> int:
     """Index of the parenthesis that closes the one at `start`."""
+    # Counted, not split at commas: shapes and layouts nest, as in ((f32[4]{0:T(256)}), f32[32]{0}).
     depth = 0
     for found in re.finditer(r"[()]", text[start:]):
         depth += 1 if found[0] == "(" else -1

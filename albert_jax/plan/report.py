@@ -1,35 +1,71 @@
-"""The verb `plan`: a plan as tables, as a picture, and as the one line of a program that does not fit."""
+"""A plan as tables, as a picture, as a file, and as the one line of a program that does not fit; the verb `plan`."""
 
 import contextlib
+import dataclasses
+import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from albert_jax import __version__, files
 from albert_jax.cluster.devices import GIB
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, retold
 from albert_jax.experiment import Experiment
-from albert_jax.plan.compile import VOCABULARY, Program
-from albert_jax.plan.plan import Plan, plan, read_programs, write_json
-from albert_jax.plan.search import Variant
+from albert_jax.plan.compile import Program
+from albert_jax.plan.roofline import Plan, StepTime, Variant
+from albert_jax.plan.search import plan
+from albert_jax.tasks.pretrain import VOCABULARY
 from albert_jax.telemetry.charts import Bar, draw_bars
 from albert_jax.telemetry.tables import format_count, format_seconds, print_table
 
 UNKNOWN = "unknown device"
+NOT_KNOWN = "not known of a program that does not fit"
 PATIENCE = 30.0  # seconds after which the largest batch found so far is good enough
+
+
+# ---- the verb
+
+
+def main(experiment: Experiment, asked: Any) -> int:
+    """Prints the plan and writes what was asked for; `asked` are the verb's own options.
+
+    Raises AlbertError, after all is printed and written, for a program that does not fit: the line says by how much and
+    names the remedies.
+    """
+    # Before the minutes of compiling, not after them.
+    for name in ("json", "png", "hlo"):
+        if getattr(asked, name) and not Path(getattr(asked, name)).resolve().parent.is_dir():
+            raise AlbertError(f"--{name} {getattr(asked, name)}: its directory does not exist; make it first")
+    known = read_programs(Path(asked.json)) if asked.json else {}
+    with working() as progress:
+        made = plan(
+            experiment, asked.topology, asked.slices, hlo=asked.hlo or "", known=known, progress=progress,
+            patience=PATIENCE, search_limit=asked.search_limit if asked.search else 0,
+        )  # fmt: skip
+    show(made, with_params=asked.params)
+    if asked.json:
+        files.write_json(Path(asked.json), to_json(made, known))
+    if asked.png:
+        draw(made, Path(asked.png))
+    sys.stdout.flush()
+    if not made.program.fits:
+        raise AlbertError(does_not_fit(made))
+    return 0
 
 
 @contextlib.contextmanager
 def working() -> Iterator[Callable[[str], None]]:
-    """A function that says what is under way, on one line of a terminal that vanishes afterwards; nothing elsewhere."""
+    """A function that shows what is under way, on a line of the terminal that vanishes in the end; or does nothing."""
     if not sys.stderr.isatty():
         yield lambda what: None
         return
     from rich.console import Console
 
     with Console(stderr=True).status("plan") as status:
-        yield lambda what: status.update(what)
+        yield status.update
 
 
 def gib(size: float) -> str:
@@ -70,16 +106,13 @@ def show(plan: Plan, with_params: bool = False) -> None:
     _show_network(plan)
     print()
     _show_time(plan)
-    if plan.remedies:
-        print()
-        _show_variants("What fits", plan.remedies)
-    if plan.found:
-        print()
-        _show_variants("Settings that fit, fastest first", plan.found)
+    for title, variants in (("What fits", plan.remedies), ("Settings that fit, fastest first", plan.found)):
+        if variants:
+            print()
+            _show_variants(title, variants)
     if with_params:
         print()
-        table = [(path, shape, spec, size, moments) for path, shape, spec, size, moments in program.table]
-        print_table("Parameters", ("path", "shape", "spec", "bytes a device", "of its moments"), table)
+        print_table("Parameters", ("path", "shape", "spec", "bytes a device", "of its moments"), list(program.table))
 
 
 def verdict(program: Program) -> str:
@@ -93,20 +126,19 @@ def verdict(program: Program) -> str:
 def _show_network(plan: Plan) -> None:
     program = plan.program
     if not program.fits:
-        print("Collectives: not known of a program that does not fit")
+        print(f"Collectives: {NOT_KNOWN}")
         return
-    groups: dict[tuple[str, str, int, bool, bool], list[int]] = {}
+    # Alike ones in a row: under ZeRO-3 each parameter has a collective of its own.
+    counts: Counter[tuple[str, ...]] = Counter()
+    sizes: Counter[tuple[str, ...]] = Counter()
     for each in program.collectives:
-        key = (each.kind, each.dtype, each.group, each.in_loop, each.dcn)
-        total = groups.setdefault(key, [0, 0])
-        total[0] += each.executed
-        total[1] += each.executed * each.bytes
-    rows = [
-        (kind, dtype, "other slices" if dcn else group or "", "yes" if in_loop else "no", count, f"{size / 1e6:,.3f}")
-        for (kind, dtype, group, in_loop, dcn), (count, size) in groups.items()
-    ]
+        among = "other slices" if each.dcn else str(each.group or "")
+        key = (each.kind, each.dtype, among, "yes" if each.in_loop else "no")
+        counts[key] += each.executed
+        sizes[key] += each.executed * each.bytes
+    rows = [(*key, counts[key], f"{sizes[key] / 1e6:,.3f}") for key in counts]
     inside, outside = plan.network_bytes
-    rows.append(("all", "", "", "", sum(row[4] for row in rows), f"{(inside + outside) / 1e6:,.3f}"))
+    rows.append(("all", "", "", "", counts.total(), f"{(inside + outside) / 1e6:,.3f}"))
     print_table("Collectives that a step executes", ("kind", "dtype", "among", "in a loop", "times", "MB"), rows)
     loops = ", ".join(f"{loop.trips if loop.trips is not None else '?'} turns" for loop in program.loops)
     windowed = sum(loop.windowed for loop in program.loops)
@@ -123,7 +155,7 @@ def _show_time(plan: Plan) -> None:
         ("their share of all matrix products (the rest is remat)", f"{share:.1%}"),
     ]
     if time is None:
-        rows.append(("step at best", "not known of a program that does not fit" if not program.fits else UNKNOWN))
+        rows.append(("step at best", UNKNOWN if program.fits else NOT_KNOWN))
     else:
         network = f" (slices {1e3 * plan.network[1]:,.2f})" if plan.network[1] else ""
         rate = plan.tokens_per_step / time.total
@@ -139,8 +171,7 @@ def _show_time(plan: Plan) -> None:
             ("chip-hours", f"{hours * plan.chips:,.1f}"),
             ("device-hours", f"{hours * program.devices:,.1f}"),
         ]
-    if plan.largest:
-        largest = plan.largest
+    if largest := plan.largest:
         per = largest.rows // largest.micro_batches
         most = "" if plan.largest_exact else "at least "
         rows.append(("largest batch that fits", f"{most}{largest.batch_size:,} ({per} a device and micro-batch, "
@@ -149,26 +180,19 @@ def _show_time(plan: Plan) -> None:
 
 
 def _show_variants(title: str, variants: tuple[Variant, ...]) -> None:
-    rows = [
-        (
-            variant.program.remat,
-            variant.program.micro_batches,
-            mesh(variant.program),
-            gib(variant.program.memory.total),
-            "-" if math.isinf(variant.seconds) else f"{1e3 * variant.seconds:,.2f}",
-            f"{variant.program.model_flops / variant.program.program_flops:.1%}",
-            variant.flags,
-        )
-        for variant in variants
-    ]
-    headers = ("remat", "micro-batches", "mesh", "memory", "step, ms", "model FLOPs", "flags")
-    print_table(title, headers, rows)
+    rows = []
+    for variant in variants:
+        program = variant.program
+        step = "-" if math.isinf(variant.seconds) else f"{1e3 * variant.seconds:,.2f}"
+        share = f"{program.model_flops / program.program_flops:.1%}"
+        memory = gib(program.memory.total)
+        rows.append((program.remat, program.micro_batches, mesh(program), memory, step, share, variant.flags))
+    print_table(title, ("remat", "micro-batches", "mesh", "memory", "step, ms", "model FLOPs", "flags"), rows)
 
 
 def does_not_fit(plan: Plan) -> str:
     """One line: by how much a program does not fit, and what would."""
-    program = plan.program
-    over = program.memory.total - program.limit
+    program, needed = plan.program, plan.program.memory.total
     cures = "; ".join(
         f"{variant.flags} ({gib(variant.program.memory.total)}, step {1e3 * variant.seconds:,.0f} ms)"
         for variant in plan.remedies
@@ -177,8 +201,8 @@ def does_not_fit(plan: Plan) -> str:
         smaller = f"--batch-size {plan.largest.batch_size} ({gib(plan.largest.memory.total)}, another recipe)"
         cures = f"{cures}; {smaller}" if cures else smaller
     return (
-        f"{plan.name} does not fit on {plan.topology}: it needs {gib(program.memory.total)} a device, "
-        f"{gib(over)} more than there is; cheapest remedies: {cures or 'a larger slice'}"
+        f"{plan.name} does not fit on {plan.topology}: it needs {gib(needed)} a device, "
+        f"{gib(needed - program.limit)} more than there is; cheapest remedies: {cures or 'a larger slice'}"
     )
 
 
@@ -193,43 +217,57 @@ def draw(plan: Plan, path: Path) -> None:
     }
     bars = [Bar("memory (GiB)", parts, program.limit / GIB, "there is")]
     if plan.time:
-        time = plan.time
-        hidden = min(time.compute, time.memory)
-        longer = "compute" if time.compute >= time.memory else "memory traffic"
-        shorter = "memory traffic" if longer == "compute" else "compute"
+        hidden, longer = sorted([(plan.time.compute, "compute"), (plan.time.memory, "memory traffic")])
         parts = {
-            f"{shorter}, overlapped": 1e3 * hidden,
-            f"{longer}, beyond": 1e3 * (time.total - time.network - hidden),
-            "network": 1e3 * time.network,
+            f"{hidden[1]}, overlapped": 1e3 * hidden[0],
+            f"{longer[1]}, beyond": 1e3 * (longer[0] - hidden[0]),
+            "network": 1e3 * plan.time.network,
         }
         bars.append(Bar("step (ms)", parts))
     draw_bars(f"{plan.name} on {plan.topology}", bars, path)
 
 
-# ---- the verb
+# ---- as a file
 
 
-def main(experiment: Experiment, asked: Any) -> int:
-    """Prints the plan and writes what was asked for; `asked` are the verb's own options.
+def to_json(plan: Plan, known: dict[str, Program]) -> dict[str, Any]:
+    """A plan as it stands in a file: its fields, what follows from them, and every program that was compiled."""
+    follows = {
+        "mfu_ceiling": plan.mfu,
+        "tokens_per_second": plan.tokens_per_step / plan.time.total if plan.time else None,
+        "step_seconds": plan.time.total if plan.time else None,
+        "hours": plan.hours,
+        "device_hours": plan.hours * plan.program.devices if plan.hours else None,
+        "chip_hours": plan.hours * plan.chips if plan.hours else None,
+        "ici_bytes": plan.network_bytes[0],
+        "dcn_bytes": plan.network_bytes[1],
+        "collectives_in_loops": sum(each.executed for each in plan.program.collectives if each.in_loop),
+        "memory_total": plan.program.memory.total,
+    }
+    programs = {key: dataclasses.asdict(program) for key, program in known.items()}
+    return {"albert_jax": __version__, "plan": dataclasses.asdict(plan), "follows": follows, "programs": programs}
 
-    Raises AlbertError, after all is printed and written, for a program that does not fit: the line says by how much and
-    names the remedies.
-    """
-    for name in ("json", "png", "hlo"):
-        if getattr(asked, name) and not Path(getattr(asked, name)).resolve().parent.is_dir():
-            raise AlbertError(f"--{name} {getattr(asked, name)}: its directory does not exist; make it first")
-    known = read_programs(Path(asked.json)) if asked.json else {}
-    with working() as progress:
-        made = plan(
-            experiment, asked.topology, asked.slices, hlo=asked.hlo or "", known=known, progress=progress,
-            patience=PATIENCE, search_limit=asked.search_limit if asked.search else 0,
-        )  # fmt: skip
-    show(made, with_params=asked.params)
-    if asked.json:
-        write_json(Path(asked.json), made, known)
-    if asked.png:
-        draw(made, Path(asked.png))
-    sys.stdout.flush()
-    if not made.program.fits:
-        raise AlbertError(does_not_fit(made))
-    return 0
+
+def from_json(value: dict[str, Any]) -> tuple[Plan, dict[str, Program]]:
+    """The inverse of `to_json`."""
+    fields = dict(value["plan"])
+    variant = lambda each: Variant(each["flags"], Program.from_dict(each["program"]), each["seconds"])  # noqa: E731
+    fields |= {
+        "program": Program.from_dict(fields["program"]),
+        "time": StepTime(**fields["time"]) if fields["time"] else None,
+        "network": tuple(fields["network"]),
+        "largest": Program.from_dict(fields["largest"]) if fields["largest"] else None,
+        "remedies": tuple(variant(each) for each in fields["remedies"]),
+        "found": tuple(variant(each) for each in fields["found"]),
+    }
+    return Plan(**fields), {key: Program.from_dict(program) for key, program in value["programs"].items()}
+
+
+def read_programs(path: Path) -> dict[str, Program]:
+    """Programs of an earlier --json FILE by key; none where it is missing. Raises AlbertError for another file."""
+    if not path.exists():
+        return {}
+    # Of another version, whose programs lack a field of ours, is refused too: a guess would be a wrong figure.
+    advice = "is no plan of this version; remove it or name another file"
+    with retold(lambda reason: f"{path} exists and {advice} ({reason})", *files.DAMAGE):
+        return from_json(json.loads(path.read_text(encoding="utf-8")))[1]

@@ -1,10 +1,4 @@
-"""TPU slices by their usual names, for compiling without having one.
-
-The number in a name counts chips (v5e, v6e) or TensorCores, of which a chip has two (v2, v3, v4, v5p, tpu7x): v4-8 is
-4 chips, v5p-256 is 128. Shapes are those that Google offers (cloud.google.com/tpu/docs, the page of each version); an
-axis wraps around where the slice is as long as the pod's torus there: 16 for v5e and v6e, a whole pod for v2 and v3,
-every axis from 4x4x4 on for the cubes.
-"""
+"""TPU slices by their usual names, for compiling without having one."""
 
 import difflib
 import math
@@ -16,6 +10,7 @@ from typing import Any
 from albert_jax.cluster.devices import TPUS, Chip
 from albert_jax.errors import AlbertError
 
+# The shapes that Google offers (cloud.google.com/tpu/docs, the page of each version).
 _PLANE = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBE = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x4x12", "4x8x8", "8x8x8", "8x8x12", "8x8x16",
          "8x16x16", "16x16x16")  # fmt: skip
@@ -29,56 +24,48 @@ _SHAPES = {
     "v6e": (_PLANE, "default"),
     "tpu7x": (("1x1x1", *_CUBE), "default"),
 }
-_CORES = {"v2", "v3", "v4", "v5p", "tpu7x"}  # two TensorCores a chip, and names that count them
-_FULL = {"v2": 16, "v3": 32, "v5e": 16, "v6e": 16}  # length from which an axis of a plane wraps around
+# The number in a name counts chips (v5e, v6e) or, of these versions, TensorCores, of which a chip has two: v4-8 is 4
+# chips, v5p-256 is 128.
+_CORES = {"v2", "v3", "v4", "v5p", "tpu7x"}
+# An axis of a plane wraps around where it is as long as the torus of the pod; those of a cube do from 4x4x4 on.
+_FULL = {"v2": 16, "v3": 32, "v5e": 16, "v6e": 16}
 _ALIASES = {"v5litepod": "v5e", "v5lite": "v5e", "v7x": "tpu7x"}
 MAX_SLICES = 256
+BUSY = "libtpu is held by another process of this machine; wait, or set ALLOW_MULTIPLE_LIBTPU_LOAD=1"
+
+
+def is_busy(text: str) -> bool:
+    """Whether libtpu, of which `text` is the message or the log, is held by another process."""
+    return re.search(r"lockfile|already in use|in use by process", text, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)
 class Topology:
-    """One or several equal slices.
+    """One or several equal slices; chips, devices and hosts are those of all."""
 
-    Attributes:
-      name: usual name of a slice
-      slices: how many there are, joined by the data-centre network
-      shape: chips along each axis of a slice
-      wrap: whether the axis is a ring
-      chip_config: libtpu's configuration of a chip
-      host: chips of one host along each axis
-      chip: what one chip can do
-    """
-
-    name: str
-    slices: int
-    shape: tuple[int, ...]
-    wrap: tuple[bool, ...]
-    chip_config: str
-    host: tuple[int, int, int]
-    chip: Chip
-
-    @property
-    def generation(self) -> str:
-        return self.name.rsplit("-", 1)[0]
+    name: str  # usual name of a slice
+    slices: int  # how many there are, joined by the data-centre network
+    shape: tuple[int, ...]  # chips along each axis of a slice
+    wrap: tuple[bool, ...]  # whether the axis is a ring
+    chip_config: str  # libtpu's configuration of a chip
+    host: tuple[int, int, int]  # chips of one host along each axis
+    chip: Chip  # what one chip can do
 
     @property
     def topology_name(self) -> str:
         """libtpu's name of a slice, such as v5e:16x16."""
-        return f"{self.generation}:{'x'.join(map(str, self.shape))}"
+        return f"{self.name.rsplit('-', 1)[0]}:{'x'.join(map(str, self.shape))}"
 
     @property
     def chips(self) -> int:
-        """Of all slices."""
         return self.slices * math.prod(self.shape)
 
     @property
     def devices(self) -> int:
-        """JAX devices of all slices."""
         return self.chips * self.chip.devices
 
     @property
     def hosts(self) -> int:
-        """Of all slices."""
         return self.chips // math.prod(self.host)
 
     def __str__(self) -> str:
@@ -89,32 +76,26 @@ class Topology:
 
         Raises AlbertError when libtpu is missing, or held by another process.
         """
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no questions to a metadata server that is not there
+        # Without them libtpu asks a metadata server that is not there, and refuses to work in two processes.
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         try:
             import libtpu  # noqa: F401
         except ImportError as error:
-            raise AlbertError("compiling for a TPU needs libtpu, which runs on any Linux CPU: "
-                              "pip install 'albert_jax[tpu]'") from error  # fmt: skip
+            needed = "compiling for a TPU needs libtpu, which runs on any Linux CPU"
+            raise AlbertError(f"{needed}: pip install 'albert_jax[tpu]'") from error
         from jax.experimental import topologies
 
         several = {"num_slices": self.slices} if self.slices > 1 else {}
         try:
             described = topologies.get_topology_desc(
-                platform="tpu",
-                topology_name=self.topology_name,
-                chip_config_name=self.chip_config,
-                chips_per_host_bounds=self.host,
-                wrap=(*self.wrap, False)[:3],
-                **several,
-            )
-        except Exception as error:
-            said = " ".join(str(error).split())
-            if re.search(r"lockfile|already in use|in use by process|libtpu_lockfile", said, re.IGNORECASE):
-                raise AlbertError(
-                    "libtpu is held by another process of this machine; wait, or set ALLOW_MULTIPLE_LIBTPU_LOAD=1"
-                ) from error
-            raise AlbertError(f"libtpu cannot describe {self.topology_name}: {said[:300]}") from error
+                platform="tpu", topology_name=self.topology_name, chip_config_name=self.chip_config,
+                chips_per_host_bounds=self.host, wrap=(*self.wrap, False)[:3], **several,
+            )  # fmt: skip
+        except Exception as error:  # jaxlib has no class of its own for what libtpu reports
+            reason = " ".join(str(error).split())
+            unknown = f"libtpu cannot describe {self.topology_name}: {reason[:300]}"
+            raise AlbertError(BUSY if is_busy(reason) else unknown) from error
         return list(described.devices)
 
 

@@ -216,7 +216,7 @@ class Task:
 
     def objective(self, config: AlbertConfig) -> Objective:
         """The task without its data, for benchmarks and compile-only tools. Raises AlbertError where it has none."""
-        raise AlbertError(f"a {type(self).__name__} needs its data to be built; bench and plan know pretraining only")
+        raise AlbertError(f"a {type(self).__name__} needs its data to be built; plan knows pretraining only, bench too")
 
     def for_inference(self, config: AlbertConfig, tokenizer: AnyTokenizer) -> Answers:
         """The trained task, ready to answer; `self` is as a workdir stores it. Raises AlbertError where it cannot."""

@@ -45,16 +45,16 @@ def test_a_run_in_a_bucket_is_stored_and_continued(corpus, tmp_path, forget, cap
     assert f"{remote} is done: 8 of 8 steps" in capsys.readouterr().out
 
     forget()
-    place = workdirs.local(url)
+    place = workdirs.local_dir(url)
     assert place != remote and place.name == "run" and (place / "experiment.json").exists()
     assert evaluate(url, "validation", "latest").scores["loss"] == pytest.approx(scores["loss"], rel=1e-6)
     assert not (remote / "evaluation-validation.json").exists()
-    workdirs.store(place)
+    workdirs.upload(place)
     assert (remote / "evaluation-validation.json").exists()
 
 
 def test_a_bucket_that_cannot_be_read_is_one_line(forget):
     forget()
     with pytest.raises(AlbertError, match=r"gs://nobody-s-bucket/run.*pip install albert_jax\[gcs\]"):
-        workdirs.local("gs://nobody-s-bucket/run")
-    assert workdirs.local("runs/mine").name == "mine"
+        workdirs.local_dir("gs://nobody-s-bucket/run")
+    assert workdirs.local_dir("runs/mine").name == "mine"

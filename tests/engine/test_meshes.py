@@ -224,6 +224,19 @@ def test_a_mesh_that_cannot_be_is_named(mesh, words):
     assert words in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"devices": -1}, "mesh.devices is -1; it must not be negative"),
+        ({"replicate_below": -1}, "mesh.replicate_below is -1; it must not be negative"),
+        ({"zero": 2}, "mesh.zero is 2; choose one of 1, 3"),
+    ],
+)
+def test_numbers_out_of_range_are_named(fields, line):
+    with pytest.raises(AlbertError, match=line):
+        MeshConfig(**fields)
+
+
 def test_what_does_not_divide_is_named_with_the_fix():
     odd = PretrainObjective(albert("tiny", vocab_size=1001, hidden_size=36, heads=3, embedding_size=15), 12, 4)
     with pytest.raises(AlbertError) as raised:

@@ -1,13 +1,19 @@
 """Optimizers against transcriptions of their rules in NumPy, and the schedule against its formula."""
 
+import dataclasses
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from albert_jax import experiment as experiments
+from albert_jax.commands.args import parse
 from albert_jax.errors import AlbertError
-from albert_jax.optim import AdamW, Lamb, Schedule
+from albert_jax.fields import knob
+from albert_jax.optim import AdamW, Lamb, Optimizer, Schedule
 from albert_jax.optim.links import adapts, paths, scale_by_path
 
 TREE = {
@@ -153,3 +159,52 @@ def test_rates_by_path_multiply_and_freeze():
 def test_a_rate_that_matches_nothing_is_an_error():
     with pytest.raises(AlbertError, match="'encodr'.*block/kernel"):
         Lamb(rates={"encodr": 0.1}).build(10, tree(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--optim.peak-lr -1", "optim.peak_lr is -1; give a rate of at least 0"),
+        ("--optim.clip-norm -1", "optim.clip_norm is -1; it must not be negative"),
+        ("--optim.b1 1.5", r"optim.b1 is 1.5; it must lie in \[0, 1\)"),
+        ("--optim.b2 1", r"optim.b2 is 1; it must lie in \[0, 1\)"),
+        ("--optim.eps 0", "optim.eps is 0; it must be above 0"),
+        ("--optim.weight-decay -0.1", "optim.weight_decay is -0.1; it must not be negative"),
+        ("--optim.layer-decay nan", "optim.layer_decay is nan; it must be a finite number"),
+        ("--optim.schedule.warmup-steps -1", "optim.schedule.warmup_steps is -1; it must not be negative"),
+        ("--optim.schedule.warmup-share 1.5", r"optim.schedule.warmup_share is 1.5; it must lie in \[0, 1\]"),
+        ("--optim.schedule.decay-power nan", "optim.schedule.decay_power is nan; it must be above 0"),
+        ("--optim.schedule.decay-power 0", "optim.schedule.decay_power is 0; it must be above 0"),
+        ("--optim.schedule.end-fraction -0.1", "optim.schedule.end_fraction is -0.1; it must not be negative"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Lamb, AdamW])
+def test_numbers_out_of_range_are_named(kind, words, message):
+    default = dataclasses.replace(experiments.example(), optim=kind())
+    with pytest.raises(AlbertError, match=message):
+        parse(experiments.Experiment, words.split(), prog="test", default=default)
+
+
+@dataclass(frozen=True)
+class Sign(Optimizer):
+    """What a user may write in a config file."""
+
+    momentum: float = knob(0.5, at_least=0, below=1)
+
+    def build(self, total_steps, params):
+        return self.chain(total_steps, params, momentum=optax.trace(self.momentum), sign=optax.scale_by_sign())
+
+
+def test_an_optimizer_of_one_s_own_is_one_class():
+    """It inherits rate, schedule, clipping, factors by path, and the refusal of numbers out of range."""
+    params = tree(np.random.default_rng(0))
+    own = Sign(peak_lr=0.1, rates={"^word$": 0.0}, clip_rule="replica", clip_norm=3.0)
+    optimizer = own.build(10, params)
+    updates, state = optimizer.update(jax.tree.map(np.ones_like, params), optimizer.init(params), params)
+    found = {name: np.unique(x).tolist() for name, x in flat(updates).items()}
+    assert found.pop("word") == [0.0]
+    assert all(values == [pytest.approx(-0.1)] for values in found.values())
+    assert list(state) == ["clip", "momentum", "sign", "rates", "rate"] and state["clip"] == optax.EmptyState()
+    assert (own.replica_clip, Sign().replica_clip, Sign(clip_rule="replica", clip_norm=0).replica_clip) == (3.0, 0, 0)
+    with pytest.raises(AlbertError, match=r"optim.momentum is 1; it must lie in \[0, 1\)"):
+        Sign(momentum=1)

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from albert_jax import files
 from albert_jax.__main__ import main
 from albert_jax.cluster.devices import GIB, TPUS
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import albert
-from albert_jax.plan import plan as planning
 from albert_jax.plan import report as plan_report
 from albert_jax.plan.compile import Job, Memory, needed_bytes
 from albert_jax.plan.hlo import Collective
-from albert_jax.plan.roofline import network_seconds, step_time
-from albert_jax.plan.search import Variant, candidates, largest_batch, remedies, search
+from albert_jax.plan.roofline import network_seconds, plan_of, step_time
+from albert_jax.plan.search import Variant, candidates, largest_batch, plan, remedies, search
 from albert_jax.plan.topology import find_topology
 from albert_jax.plan.workers import Compilers
 from albert_jax.telemetry.throughput import train_flops_per_token
@@ -106,7 +106,7 @@ def test_two_slices_send_the_gradient_once_and_each_chip_its_part():
 @pytest.fixture(scope="module")
 def tiny_plan(compilers):
     program = compilers.submit(Job(of_tiny(), "v5e-4", quick=True)).result()
-    made = planning.plan_of(of_tiny(), program, find_topology("v5e-4"))
+    made = plan_of(of_tiny(), program, find_topology("v5e-4"))
     return dataclasses.replace(made, largest=program)
 
 
@@ -117,13 +117,13 @@ def test_json_there_and_back(tiny_plan, compilers, tmp_path):
         remedies=(Variant("--x 1", tiny_plan.program, 0.5),),
         found=(Variant("--y 2", tiny_plan.program, 1.5),),
     )
-    planning.write_json(path, full, compilers.known)
-    made, programs = planning.from_json(json.loads(path.read_text()))
+    files.write_json(path, plan_report.to_json(full, compilers.known))
+    made, programs = plan_report.from_json(json.loads(path.read_text()))
     assert made == full and programs == compilers.known
-    assert planning.read_programs(path) == compilers.known
+    assert plan_report.read_programs(path) == compilers.known
     path.write_text("{}")
     with pytest.raises(AlbertError, match="is no plan of this version"):
-        planning.read_programs(path)
+        plan_report.read_programs(path)
 
 
 def test_a_known_program_is_not_compiled_again(compilers, tiny_plan):
@@ -157,7 +157,7 @@ def test_report_and_picture(tiny_plan, tmp_path, capsys):
 
 
 def test_the_devices_here():
-    made = planning.plan(of_tiny())
+    made = plan(of_tiny())
     assert made.topology == "here" and made.time.memory == made.time.network == 0.0
     assert made.peak > 0 and made.program.limit == 0
 
@@ -225,7 +225,7 @@ def test_a_program_that_does_not_fit_is_measured(compilers):
     experiment = of_tiny(batch_size=2**19)
     program = compilers.submit(Job(experiment, "v5e-1", quick=True)).result()
     assert not program.fits and program.memory.total > program.limit == 15.75 * GIB and program.collectives == ()
-    made = planning.plan_of(experiment, program, find_topology("v5e-1"))
+    made = plan_of(experiment, program, find_topology("v5e-1"))
     assert made.time is None and made.mfu is None
     over = (program.memory.total - program.limit) / GIB
     line = plan_report.does_not_fit(dataclasses.replace(made, remedies=(Variant("--micro-batches 64", program, 0.25),)))

@@ -56,8 +56,8 @@ def test_unknown_names_come_with_the_nearest(name, hint):
 OPENED = """
 import os
 os.environ["JAX_PLATFORMS"] = "cpu"
-from albert_jax.devices import find_chip
-from albert_jax.topology import find_topology
+from albert_jax.cluster.devices import find_chip
+from albert_jax.plan.topology import find_topology
 for name, slices in {names}:
     topology = find_topology(name, slices)
     devices = topology.open()
