@@ -1,0 +1,174 @@
+"""The verb predict: lines of a file or a pipe in, JSON lines out."""
+
+import io
+import json
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from albert_jax.commands.environment import set_up_jax
+from albert_jax.data.labelled.requests import read_items
+from albert_jax.errors import AlbertError, refuse, retold
+
+if TYPE_CHECKING:
+    from albert_jax.predict import Tally
+
+
+@dataclass(frozen=True)
+class Options:
+    """Answer a text a line with a JSON record a line. A text may also be JSON ({"text": ...}, "text_b", "words");
+    of a task on pairs, two texts with a tab between them."""
+
+    workdir: str  # directory of a fine-tuning run
+    input: str = "-"  # file with a text a line; - for standard input
+    output: str = "-"  # file for the records; - for standard output
+    checkpoint: str = "best"  # best, latest or a step
+    batch_size: int = 64  # rows that are computed together
+
+
+def run(options: Options) -> int:
+    set_up_jax()
+    tally = predict_lines(options.workdir, options.input, options.output, options.checkpoint, options.batch_size)
+    if tally.errors:
+        raise AlbertError(
+            f"{tally.errors:,} of {tally.texts:,} lines have no answer but an error in their record; "
+            f"the first: {tally.first_error}"
+        )
+    return 0
+
+
+def predict_lines(
+    workdir: str | Path, input: str = "-", output: str = "-", checkpoint: str = "best", batch_size: int = 64
+) -> "Tally":
+    """Answers each line of the file `input` with a JSON record on a line of the file `output`; "-" is standard input
+    and output. See `albert_jax.data.labelled.requests` for what a line may be, and `Predictor` for the rest.
+
+    A file is written as OUTPUT.part, which keeps what is there should the command be stopped, and renamed at the end.
+    Prints tokens/s on stderr at the end, without the time of compiling and of waiting for input.
+
+    Raises AlbertError for what `Predictor` does, and for files that cannot be read or written.
+    """
+    # Here, not above: --help and a wrong option answer without waiting seconds for JAX.
+    from albert_jax.predict import Predictor
+
+    with ExitStack() as stack:
+        source, size = _source(input)
+        stack.enter_context(source)
+        predictor = Predictor(workdir, checkpoint, batch_size)
+        target = stack.enter_context(_target(output, input))
+        lines = read_items(source)
+        # No bar among records that are printed on the same terminal.
+        if size and input != "-" and sys.stderr.isatty() and (output != "-" or not sys.stdout.isatty()):
+            lines = stack.enter_context(_progress(lines, size))
+        ascii_only = (getattr(target, "encoding", None) or "").lower().replace("-", "") != "utf8"
+        interrupted = stack.enter_context(_interruptions())
+        start, written = time.perf_counter(), 0
+        try:
+            for record in predictor.lines(lines, "standard input" if input == "-" else input, waits=size is None):
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+                target.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")
+                if output == "-":
+                    target.flush()
+                written += 1
+        except KeyboardInterrupt:
+            kept = "" if output == "-" else f"; their records are in {target.name}, the same command begins again"
+            print(f"stopped after {written:,} texts{kept}", file=sys.stderr)
+            raise SystemExit(130) from None
+    tally = predictor.tally
+    seconds = max(time.perf_counter() - start - tally.compiling - tally.waiting, 1e-9)
+    print(
+        f"{tally.texts:,} texts, {tally.tokens:,} tokens in {seconds:.1f} s: {tally.tokens / seconds:,.0f} tokens/s, "
+        f"{tally.positions / seconds:,.0f} with padding (besides, {tally.compiling:.1f} s compiling for "
+        f"{len(predictor.compiled)} lengths, {tally.waiting:.1f} s waiting for input)",
+        file=sys.stderr,
+    )
+    return tally
+
+
+def _source(path: str) -> tuple[IO[bytes], int | None]:
+    """The file, and its bytes; None for one that lines may come from slowly."""
+    if path == "-":
+        refuse(["standard input is closed; give --input FILE"] if sys.stdin is None else [])
+        try:
+            # A file object of our own: a thread that waits in that of sys.stdin would keep Python from ending.
+            file: IO[bytes] = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+        except (io.UnsupportedOperation, ValueError):
+            return sys.stdin.buffer, None
+    else:
+        if path.endswith(".gz"):
+            advice = f"give its lines on standard input: gzip -dc {path} | albert_jax predict ..."
+            raise AlbertError(f"{path} is compressed; {advice}")
+        advice = "give --input FILE, or - for standard input"
+        with retold(lambda message: f"{path}: cannot be read ({message}); {advice}", OSError):
+            file = open(path, "rb")  # noqa: SIM115
+    status = os.fstat(file.fileno())
+    return file, status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+@contextmanager
+def _target(output: str, input: str) -> Iterator[IO[str]]:
+    """Standard output, or a file that gets its name when all went well."""
+    if output == "-":
+        refuse(["standard output is closed; give --output FILE"] if sys.stdout is None else [])
+        yield sys.stdout
+        return
+    path = Path(output)
+    if input != "-" and path.exists() and path.samefile(input):
+        raise AlbertError(f"--output {output} is the input; choose another file")
+    # A device or a pipe is written as it is.
+    part = path.with_name(path.name + ".part") if path.is_file() or not path.exists() else path
+    with retold(lambda message: f"--output {output} cannot be written ({message}); choose another file", OSError):
+        file = open(part, "w", encoding="utf-8")  # noqa: SIM115
+    with file:
+        yield file
+    if part != path:
+        os.replace(part, path)
+
+
+@contextmanager
+def _interruptions() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, beside the KeyboardInterrupt."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        event.set()
+        # Signals often arrive in JAX's callback of the garbage collector, where Python prints and drops exceptions.
+        if frame is None or frame.f_code.co_name != "_xla_gc_callback":
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _progress(lines: Iterator[bytes], size: int) -> Iterator[Iterator[bytes]]:
+    """`lines`, with a bar on stderr that moves with their bytes; `size` is that of all."""
+    from rich import progress
+    from rich.console import Console
+
+    left = progress.TimeRemainingColumn(elapsed_when_finished=True)
+    columns = ("predict", progress.BarColumn(), progress.TaskProgressColumn(), left)
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("predict", total=size)
+
+        def counted() -> Iterator[bytes]:
+            for line in lines:
+                yield line
+                bar.advance(task, len(line))
+
+        yield counted()
