@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from albert_jax import __version__
 from albert_jax.errors import AlbertError, first_line
 
+# Told here and not in the modules, so that the usage imports none of them.
 VERBS = {
     "prepare": "tokenise a corpus once, into a document store with a vocabulary",
     "train": "pretrain or fine-tune: run a config in a workdir, or continue one",
@@ -43,10 +44,12 @@ def main(words: Sequence[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(__version__)
         return 0
-    warnings.formatwarning = lambda message, *where: f"warning: {message}\n"  # not the line of code that gave it
+    # Without the line of code that gave it, which says nothing to a user.
+    warnings.formatwarning = lambda message, *where: f"warning: {message}\n"
     try:
         return _run(words[0], words[1:])
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
@@ -76,7 +79,8 @@ def _run(verb: str, words: Sequence[str]) -> int:
 def _message(error: Exception) -> str | None:
     """The line for an error that a user can do something about; None for a bug of ours, which keeps its traceback."""
     if isinstance(error, AlbertError):
-        return " ".join(str(error).splitlines())  # names of files may hold line ends
+        # Names of files may hold line ends.
+        return " ".join(str(error).splitlines())
     # JAX's error of a full memory is a RuntimeError.
     full = isinstance(error, RuntimeError) and re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", str(error))
     if full or isinstance(error, MemoryError):

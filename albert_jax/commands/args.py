@@ -82,7 +82,9 @@ def parse_experiment(kind: Any, words: Sequence[str], verb: str) -> tuple[Any, A
 
 def _cli(kind: Any, words: Sequence[str], default: Any = None, **options: Any) -> Any:
     """`tyro.cli`. Raises AlbertError where tyro prints a message and exits."""
+    # AvoidSubcommands: the config decides which kind of task an experiment has, a subcommand would change it.
     options |= {"f": kind, "config": (tyro.conf.AvoidSubcommands,)} | ({} if default is None else {"default": default})
+    # What tyro prints about wrong words is a box of several lines; `_messages` gives it on one.
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return tyro.cli(args=list(words), **options)

@@ -26,10 +26,7 @@ from albert_jax.telemetry.throughput import machine_peak, train_flops_per_token
 
 @dataclass(frozen=True)
 class Options:
-    """Times the training step of a config, or of a published size, on random pieces; needs no data.
-
-    The matmul peak is measured again before and after every timed step, so that other work on the machine slows both.
-    """
+    """Times the training step of a config, or of a published size, on random pieces; needs no data."""
 
     config: str = ""  # configs/NAME.py; its model, optimizer, batch and micro-batches are timed
     size: str = "base"  # published size to time when no config is given
@@ -51,6 +48,7 @@ def run(options: Options) -> int:
     dtype = options.compute_dtype or experiment.model.compute_dtype
     task = experiment.task.objective(dataclasses.replace(experiment.model, compute_dtype=dtype))
     rows, length, predictions = experiment.batch_size, task.tokens_per_example, task.predictions_per_example
+    # 1000 steps: the length of the schedule changes nothing in the time of a step.
     assembly = assemble(
         task, experiment.optim, MeshConfig(), steps=1000, batch_size=rows, micro_batches=experiment.micro_batches
     )
@@ -60,6 +58,7 @@ def run(options: Options) -> int:
         state, metrics = assembly.train_step(state, batch)
     jax.block_until_ready((state, metrics))
 
+    # The peak is measured before and after every timed step, so that other work on the machine slows both.
     seconds, peaks = [], [machine_peak()]
     for _ in range(options.steps):
         start = time.perf_counter()

@@ -40,12 +40,14 @@ def describe(path: str | Path) -> str:
         raise AlbertError(f"{path} does not exist")
     if (path / experiments.FILE).exists():
         return _workdir(path)
+    # A step of a workdir's checkpoints.
     if path.resolve().parent.name == FOLDER and path.name.isdigit():
         return _checkpoint(open_for_reading(path.resolve().parent.parent), int(path.name))
     if converted.is_converted(path):
         metadata = converted.read_metadata(path)
         params = {name: (array.shape, str(array.dtype)) for name, array in converted.params(path).items()}
         return f"{path}: converted from {metadata.origin}, head {metadata.head or 'none'}\n\n" + _table(params, "")
+    # Checkpoints that were copied without their experiment.
     if (path / FOLDER).is_dir():
         checkpoints = open_for_reading(path)
         return _checkpoint(checkpoints, checkpoints.steps[-1])

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from albert_jax.commands.environment import set_up_jax
 from albert_jax.data.labelled.requests import read_items
@@ -51,31 +51,31 @@ def predict_lines(
     """Answers each line of the file `input` with a JSON record on a line of the file `output`; "-" is standard input
     and output. See `albert_jax.data.labelled.requests` for what a line may be, and `Predictor` for the rest.
 
-    A file is written as OUTPUT.part, which keeps what is there should the command be stopped, and renamed at the end.
-    Prints tokens/s on stderr at the end, without the time of compiling and of waiting for input.
-
     Raises AlbertError for what `Predictor` does, and for files that cannot be read or written.
     """
     # Here, not above: --help and a wrong option answer without waiting seconds for JAX.
     from albert_jax.predict import Predictor
 
+    refuse(_flaws(input, output))
     with ExitStack() as stack:
         source, size = _source(input)
         stack.enter_context(source)
         predictor = Predictor(workdir, checkpoint, batch_size)
-        target = stack.enter_context(_target(output, input))
-        lines = read_items(source)
+        target = stack.enter_context(_target(output))
         # No bar among records that are printed on the same terminal.
         if size and input != "-" and sys.stderr.isatty() and (output != "-" or not sys.stdout.isatty()):
-            lines = stack.enter_context(_progress(lines, size))
+            source = stack.enter_context(_progress(source, size))
+        # Where the output cannot hold every letter, JSON's escapes can.
         ascii_only = (getattr(target, "encoding", None) or "").lower().replace("-", "") != "utf8"
         interrupted = stack.enter_context(_interruptions())
+        name = "standard input" if input == "-" else input
         start, written = time.perf_counter(), 0
         try:
-            for record in predictor.lines(lines, "standard input" if input == "-" else input, waits=size is None):
+            for record in predictor.lines(read_items(source), name, waits=size is None):
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 target.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")
+                # Whoever reads the pipe may wait for this answer before it sends the next line.
                 if output == "-":
                     target.flush()
                 written += 1
@@ -84,6 +84,7 @@ def predict_lines(
             print(f"stopped after {written:,} texts{kept}", file=sys.stderr)
             raise SystemExit(130) from None
     tally = predictor.tally
+    # Compiling happens once whatever the number of texts, and waiting is another program's time.
     seconds = max(time.perf_counter() - start - tally.compiling - tally.waiting, 1e-9)
     print(
         f"{tally.texts:,} texts, {tally.tokens:,} tokens in {seconds:.1f} s: {tally.tokens / seconds:,.0f} tokens/s, "
@@ -94,19 +95,27 @@ def predict_lines(
     return tally
 
 
-def _source(path: str) -> tuple[IO[bytes], int | None]:
+def _flaws(input: str, output: str) -> Iterator[str]:
+    if input == "-" and sys.stdin is None:
+        yield "standard input is closed; give --input FILE"
+    if output == "-" and sys.stdout is None:
+        yield "standard output is closed; give --output FILE"
+    if input.endswith(".gz"):
+        how = f"give its lines on standard input: gzip -dc {input} | albert_jax predict ..."
+        yield f"{input} is compressed; {how}"
+    if "-" not in (input, output) and all(map(os.path.exists, (input, output))) and os.path.samefile(input, output):
+        yield f"--output {output} is the input; choose another file"
+
+
+def _source(path: str) -> tuple[BinaryIO, int | None]:
     """The file, and its bytes; None for one that lines may come from slowly."""
     if path == "-":
-        refuse(["standard input is closed; give --input FILE"] if sys.stdin is None else [])
         try:
             # A file object of our own: a thread that waits in that of sys.stdin would keep Python from ending.
-            file: IO[bytes] = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+            file: BinaryIO = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
         except (io.UnsupportedOperation, ValueError):
             return sys.stdin.buffer, None
     else:
-        if path.endswith(".gz"):
-            advice = f"give its lines on standard input: gzip -dc {path} | albert_jax predict ..."
-            raise AlbertError(f"{path} is compressed; {advice}")
         advice = "give --input FILE, or - for standard input"
         with retold(lambda message: f"{path}: cannot be read ({message}); {advice}", OSError):
             file = open(path, "rb")  # noqa: SIM115
@@ -115,16 +124,14 @@ def _source(path: str) -> tuple[IO[bytes], int | None]:
 
 
 @contextmanager
-def _target(output: str, input: str) -> Iterator[IO[str]]:
-    """Standard output, or a file that gets its name when all went well."""
+def _target(output: str) -> Iterator[IO[str]]:
+    """Standard output, or a file."""
     if output == "-":
-        refuse(["standard output is closed; give --output FILE"] if sys.stdout is None else [])
         yield sys.stdout
         return
     path = Path(output)
-    if input != "-" and path.exists() and path.samefile(input):
-        raise AlbertError(f"--output {output} is the input; choose another file")
-    # A device or a pipe is written as it is.
+    # A file gets its name when all is written: until then OUTPUT.part keeps the records of a command that is stopped,
+    # and an older OUTPUT is left alone. A device or a pipe is written as it is.
     part = path.with_name(path.name + ".part") if path.is_file() or not path.exists() else path
     with retold(lambda message: f"--output {output} cannot be written ({message}); choose another file", OSError):
         file = open(part, "w", encoding="utf-8")  # noqa: SIM115
@@ -156,19 +163,12 @@ def _interruptions() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _progress(lines: Iterator[bytes], size: int) -> Iterator[Iterator[bytes]]:
-    """`lines`, with a bar on stderr that moves with their bytes; `size` is that of all."""
+def _progress(source: BinaryIO, size: int) -> Iterator[BinaryIO]:
+    """`source`, with a bar on stderr that moves with the bytes that are read of it."""
     from rich import progress
     from rich.console import Console
 
     left = progress.TimeRemainingColumn(elapsed_when_finished=True)
     columns = ("predict", progress.BarColumn(), progress.TaskProgressColumn(), left)
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("predict", total=size)
-
-        def counted() -> Iterator[bytes]:
-            for line in lines:
-                yield line
-                bar.advance(task, len(line))
-
-        yield counted()
+        yield bar.wrap_file(source, total=size)

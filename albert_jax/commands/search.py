@@ -85,19 +85,20 @@ class Trial:
 
 def search(experiment: Experiment, workdir: str | Path, space: str | Function, trials: int = 20) -> list[Trial]:
     """Runs `experiment` with values of `space` (see `albert_jax.commands.space`) until `trials` have run; returns
-    them, best first. The score is that which picks the task's best checkpoint, or `stopping.score`.
-
-    Values depend on experiment.seed, the number of the trial and the scores before it. Prints a table; leaves it as
-    search.txt, with search.png beside it.
+    them, best first. The score is that which picks the task's best checkpoint, or `stopping.score`. Prints a table;
+    leaves it as search.txt, with search.png beside it.
 
     Raises AlbertError: Optuna is not installed, a space that does not fit the experiment, a workdir of another search
     or one that is being searched, the first trial cannot start, or what `train` raises but for a run that diverges.
     """
-    optuna = _optuna()
+    with retold(lambda _: "search needs Optuna; install it with: pip install 'albert_jax[search]'", ImportError):
+        import optuna
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if trials < 1:
         raise AlbertError(f"trials is {trials}; give the number of trials, at least 1")
     root = Path(workdir)
     draw, spec, samples = open_space(space, experiment)
+    # What cannot start is refused before anything is written.
     for values in samples:
         inherit(apply(experiment, values), root / "trial").check()
     opened = inherit(experiment, root / "trial")
@@ -111,8 +112,8 @@ def search(experiment: Experiment, workdir: str | Path, space: str | Function, t
             path = root / f"trial-{trial.number:03}"
             described = ", ".join(f"{field} {_short(value)}" for field, value in values.items())
             print(f"trial {trial.number}: {described}", flush=True)
-            named = dataclasses.replace(apply(experiment, values), name=f"{experiment.name} {path.name}")
             try:
+                named = dataclasses.replace(apply(experiment, values), name=f"{experiment.name} {path.name}")
                 _run(trial, named, path, ranking)
                 unstarted = 0
             except AlbertError as error:
@@ -129,20 +130,13 @@ def search(experiment: Experiment, workdir: str | Path, space: str | Function, t
     return found
 
 
-def _optuna() -> Any:
-    advice = "search needs Optuna; install it with: pip install 'albert_jax[search]'"
-    with retold(lambda _: advice, ImportError):
-        import optuna
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
-
-
 @contextlib.contextmanager
 def _owned(root: Path, spec: list[str], experiment: Experiment) -> Iterator[None]:
     """`root` as the directory of this search, and of no other process meanwhile."""
     with retold(lambda message: f"cannot write to {root}: {message}; choose another --workdir", OSError):
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / "search.lock").open("w")
+    # A lock of the operating system, which a killed process cannot leave behind.
     with lock:
         busy = f"another search is running in {root}; wait for it, or choose another --workdir"
         with retold(lambda _: busy, OSError):
@@ -190,11 +184,13 @@ def _next(study: Any, trials: int, seed: int) -> Any:
     """The trial that was interrupted, or a new one, or None when there are enough."""
     import optuna
 
+    # Values depend on the experiment's seed, the number of the trial and the scores before it, so that a search gives
+    # the same whether it was interrupted or not. A sampler that went on from trial to trial would begin again.
     waiting = [t for t in study.get_trials(deepcopy=False) if not t.state.is_finished()]
     number = waiting[0].number if waiting else len(study.get_trials(deepcopy=False))
-    # A sampler of the trial's own: one that went on from trial to trial would begin again after an interruption.
     own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(seed=own)
+    # Optuna has no public way to take up a running trial again.
     if waiting:
         return optuna.trial.Trial(study, waiting[0]._trial_id)
     return study.ask() if len(_counted(study)) < trials else None
@@ -230,6 +226,7 @@ def _run(trial: Any, experiment: Experiment, path: Path, ranking: Score) -> None
     best = (max if ranking.higher_is_better else min)(seen, key=lambda pair: pair[0], default=None)
     if best is None:
         state = TrialState.FAIL
+    # Optuna keeps a value of finished trials only, and no step.
     trial.set_user_attr("score", best)
     trial.study.tell(trial.number, best[0] if best and state == TrialState.COMPLETE else None, state=state)
 

@@ -124,11 +124,12 @@ def _dimension(text: str) -> Dimension:
 
 
 def _choices(text: str) -> tuple[Value, ...]:
-    """The values of a JSON list, or of one whose words have no quotes. What is no number or word stays JSON."""
+    """The values of a JSON list, or of one whose words have no quotes."""
     try:
         values = json.loads(text)
     except ValueError:
         values = [word.strip(" \t\n\"'") for word in text[1:-1].split(",")]
+    # Optuna stores numbers and words; what is neither, such as an object, stays JSON.
     return tuple(value if isinstance(value, (int, float, str)) else json.dumps(value) for value in values)
 
 

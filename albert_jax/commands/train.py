@@ -19,6 +19,7 @@ class Options(ExperimentOptions):
 
 def run(options: Options, experiment: Experiment) -> int:
     set_up_jax()
+    # The processes of a run must have found each other before anything asks JAX for a device.
     with joined(options.processes) as first:
         if not options.dry_run:
             train(experiment, options.workdir)
