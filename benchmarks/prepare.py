@@ -102,8 +102,8 @@ def memory(directory: Path, documents: list[tuple[str, ...]], sizes: list[int]) 
     """Peak resident memory of a whole `prepare`, vocabulary training included, in a process of its own."""
     program = (
         "import resource, sys\n"
-        "from albert_jax.commands.prepare import main\n"
-        "main(sys.argv[1:])\n"
+        "from albert_jax.__main__ import main\n"
+        "main(['prepare', *sys.argv[1:]])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
     print()

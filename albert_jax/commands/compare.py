@@ -2,15 +2,33 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
-from albert_jax.errors import refuse
+from albert_jax.errors import AlbertError, refuse
 from albert_jax.telemetry.records import read_evaluation
 from albert_jax.telemetry.scores import of_name
 from albert_jax.telemetry.tables import print_table, report_rows
+
+
+@dataclass(frozen=True)
+class Options:
+    """One table of the test scores of several workdirs, seeds of a run side by side."""
+
+    # directories that evaluate has scored
+    workdir: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR ...")]
+    split: str = "test"  # train, validation or test
+
+
+def run(options: Options) -> int:
+    if not options.workdir:
+        raise AlbertError("compare needs workdirs that evaluate has scored; see albert_jax compare --help")
+    compare(options.workdir, options.split)
+    return 0
 
 
 def compare(workdirs: Sequence[str | Path], split: str = "test") -> list[tuple[str, str, Any, Any, Any, int, Any, Any]]:

@@ -1,10 +1,15 @@
-"""What a path holds, told on a terminal: a workdir, one of its checkpoints, a prepared corpus or a vocabulary."""
+"""The verb inspect: what a path holds: a workdir, one of its checkpoints, a prepared corpus or a vocabulary."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from albert_jax import experiment as experiments
 from albert_jax.cluster import workdirs
+from albert_jax.commands.environment import set_up_jax
 from albert_jax.data.store import summary as data
 from albert_jax.data.text import tokenizers
 from albert_jax.engine.checkpoint import FOLDER, Checkpoints, open_for_reading
@@ -14,6 +19,20 @@ from albert_jax.telemetry.records import read_evaluation
 from albert_jax.telemetry.tables import format_table
 
 
+@dataclass(frozen=True)
+class Options:
+    """Tell what a path holds."""
+
+    # workdir, checkpoint directory, prepared directory, vocabulary or .model file
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+
+
+def run(options: Options) -> int:
+    set_up_jax()
+    print(describe(options.path))
+    return 0
+
+
 def describe(path: str | Path) -> str:
     """A text about `path`. Raises AlbertError when it is nothing of ours."""
     path = workdirs.local_dir(path)
@@ -21,12 +40,14 @@ def describe(path: str | Path) -> str:
         raise AlbertError(f"{path} does not exist")
     if (path / experiments.FILE).exists():
         return _workdir(path)
+    # A step of a workdir's checkpoints.
     if path.resolve().parent.name == FOLDER and path.name.isdigit():
         return _checkpoint(open_for_reading(path.resolve().parent.parent), int(path.name))
     if converted.is_converted(path):
-        about = converted.read_metadata(path)
+        metadata = converted.read_metadata(path)
         params = {name: (array.shape, str(array.dtype)) for name, array in converted.params(path).items()}
-        return f"{path}: converted from {about.origin}, head {about.head or 'none'}\n\n" + _table(params, "")
+        return f"{path}: converted from {metadata.origin}, head {metadata.head or 'none'}\n\n" + _table(params, "")
+    # Checkpoints that were copied without their experiment.
     if (path / FOLDER).is_dir():
         checkpoints = open_for_reading(path)
         return _checkpoint(checkpoints, checkpoints.steps[-1])
@@ -42,11 +63,12 @@ def _workdir(path: Path) -> str:
     ]
     if (path / "vocab").exists():
         parts.append(f"vocabulary: {tokenizers.load(path / 'vocab').fingerprint[:16]}, in {path / 'vocab'}")
-    for scored in sorted(path.glob("evaluation-*.json")):
-        record = read_evaluation(scored)
-        known = {name: "none" if value is None else f"{value:.4f}" for name, value in record["scores"].items()}
-        scores = ", ".join(f"{name} {value}" for name, value in known.items())
-        parts.append(f"{scored.stem.removeprefix('evaluation-')} split at step {record.get('step')}: {scores}")
+    for file in sorted(path.glob("evaluation-*.json")):
+        record = read_evaluation(file)
+        scores = [f"{name} {'none' if value is None else f'{value:.4f}'}" for name, value in record["scores"].items()]
+        split = file.stem.removeprefix("evaluation-")
+        parts.append(f"{split} split at step {record.get('step')}: {', '.join(scores)}")
+    # Looked for first: `Checkpoints` would make the directory.
     if not (workdirs.shared_dir(path) / FOLDER).is_dir() or not (checkpoints := Checkpoints(path)).steps:
         return "\n".join([*parts, "no finished checkpoint yet"])
     steps = checkpoints.steps
@@ -65,8 +87,10 @@ def _checkpoint(checkpoints: Checkpoints, step: int) -> str:
 
 def _table(params: dict[str, tuple[tuple[int, ...], str]], after: str, before: str = "") -> str:
     """Name, shape, count and dtype of every parameter."""
-    rows = [(name, " x ".join(map(str, shape)) or "scalar", math.prod(shape), dtype)
-            for name, (shape, dtype) in params.items()]  # fmt: skip
+    rows = [
+        (name, " x ".join(map(str, shape)) or "scalar", math.prod(shape), dtype)
+        for name, (shape, dtype) in params.items()
+    ]
     numbers = sum(row[2] for row in rows)
     return format_table(
         ("parameter", "shape", "numbers", "dtype"),

@@ -1,153 +1,155 @@
-"""What a search tries: fields of an experiment and the values that each may take.
+"""What a search tries: fields of an experiment and the values that each may take. As words of --space,
 
-optim.peak_lr=log(1e-5,1e-4)     a number between the two, drawn evenly on a logarithmic scale
+optim.peak_lr=log(1e-5,1e-4)          a number between the two, drawn evenly on a logarithmic scale
 optim.weight_decay=uniform(0,0.1)     a number between the two
-steps=int(100,500)               a whole number between the two, both included
-batch_size=[16,32]               one of a list: numbers, true and false, words, or JSON
+steps=int(100,500)                    a whole number between the two, both included
+batch_size=[16,32]                    one of a list: numbers, true and false, words, or JSON
+
+or as a function of the config file, where one value may depend on another:
+
+    def search_space(trial):  # an Optuna trial -> field -> value
+        return {"optim.peak_lr": trial.suggest_float("optim.peak_lr", 1e-5, 1e-4, log=True)}
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from albert_jax.commands.args import parse
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.experiment import Experiment
 
-_NAME = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*=\s*")
-_RANGE = re.compile(r"(log|uniform|int)\(([^()]*)\)")
-_LIST = re.compile(r"\[([^\[\]]*)\]")
-_SCORE = ("stopping.score", "task.target")  # fields that decide what a score means: trials could not be compared
-
 Value = float | int | str | bool
+Function = Callable[[Any], Mapping[str, Any]]
+
+_SCORE = ("stopping.score", "task.target")  # fields that decide what a score means: trials could not be compared
+_NAME = r"[A-Za-z_][\w.-]*"
+
+
+def open_space(space: str | Function, experiment: Experiment) -> tuple[Function, list[str], list[Mapping[str, Any]]]:
+    """Of --space, or of a config's function: a function that draws the values of a trial; what tells the space from
+    another search's; values that stand for all, to be checked before the first trial.
+
+    Raises AlbertError for words that `read_space` refuses and a function that fails.
+    """
+    if isinstance(space, str):
+        dimensions = read_space(space, experiment)
+        first = {dimension.field: dimension.ends[0] for dimension in dimensions}
+        samples: list[Mapping[str, Any]] = [first | {d.field: value} for d in dimensions for value in d.ends]
+        texts = sorted(dimension.text for dimension in dimensions)
+        return lambda trial: {d.field: d.suggest(trial) for d in dimensions}, texts, samples
+    import optuna
+
+    def draw(trial: Any) -> Mapping[str, Any]:
+        with retold(lambda message: f"search_space(trial) of the config failed: {message}", Exception):
+            return dict(space(trial))
+
+    # What a function draws shows only when it runs: here on a trial of a study that is not kept.
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+    sample = draw(trial)
+    return draw, sorted(f"{field}={drawn}" for field, drawn in trial.distributions.items()), [sample]
+
+
+def apply(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """`experiment` with fields set by path. Raises AlbertError for a field that does not exist or must not be searched,
+    or a value of another type."""
+    refuse(f"{field}: the field decides what is compared; search without it" for field in values if field in _SCORE)
+    # As words of the command line, which knows the type of each field and the nearest ones of an unknown field.
+    words = []
+    for field, value in values.items():
+        *parents, last = field.replace("_", "-").split(".")
+        if isinstance(value, bool):
+            words.append("--" + ".".join([*parents, last if value else f"no-{last}"]))
+        else:
+            words.append(f"--{'.'.join([*parents, last])}={json.dumps(value) if isinstance(value, dict) else value}")
+    return parse(Experiment, words, prog="albert_jax search", default=experiment)
+
+
+# ---- words of --space
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One field. `choices` of a list, `low` and `high` of the rest; `said` is how the user wrote it."""
-
     field: str
-    kind: Literal["log", "uniform", "int", "list"]
-    said: str
-    low: float = 0.0
-    high: float = 0.0
-    choices: tuple[Value, ...] = ()
-
-    @property
-    def ends(self) -> tuple[Value, ...]:
-        """Values that stand for all: the ends of a range, every choice of a list."""
-        if self.kind == "list":
-            return self.choices
-        return (int(self.low), int(self.high)) if self.kind == "int" else (self.low, self.high)
+    kind: str  # "log", "uniform", "int" or "list"
+    ends: tuple[Value, ...]  # the two of a range, every choice of a list
+    text: str  # as the user wrote it
 
     def suggest(self, trial: Any) -> Value:
         """The value of an Optuna trial: what it has drawn before, or draws now."""
         if self.kind == "list":
-            return trial.suggest_categorical(self.field, self.choices)
+            return trial.suggest_categorical(self.field, self.ends)
         if self.kind == "int":
-            return trial.suggest_int(self.field, int(self.low), int(self.high))
-        return trial.suggest_float(self.field, self.low, self.high, log=self.kind == "log")
+            return trial.suggest_int(self.field, *self.ends)
+        return trial.suggest_float(self.field, *self.ends, log=self.kind == "log")
 
 
 def read_space(text: str, experiment: Experiment) -> list[Dimension]:
     """The dimensions that `text` names, separated by white space, checked against the fields of `experiment`.
 
-    Raises AlbertError, naming the dimension: what cannot be read, a field that there is not (the nearest are named) or
-    that is named twice, an empty range or list, a logarithm of 0 or less, a value of another type than the field's.
+    Raises AlbertError, naming the dimension: what cannot be read, a field that does not exist (the nearest are named)
+    or is named twice, an empty range or list, a logarithm of 0 or less, a value of another type than the field's.
     """
-    found: list[Dimension] = []
-    place = 0
-    while text[place:].strip():
-        name = _NAME.match(text, place)
-        if name is None:
-            raise _unread(text[place:].split()[0])
-        dimension, place = _dimension(name[1].replace("-", "_"), text, name.start(1), name.end())
-        if dimension.field in {other.field for other in found}:
-            raise AlbertError(f"--space names {dimension.field} twice; leave one of them out")
-        _check(dimension, experiment)
-        found.append(dimension)
-    if not found:
+    # White space may stand within a dimension too: the next one begins where a name and "=" follow.
+    parts = re.split(rf"\s+(?={_NAME}\s*=)", text.strip())
+    dimensions = [_dimension(part) for part in parts if part]
+    fields = [dimension.field for dimension in dimensions]
+    refuse(f"--space names {field} twice; leave one of them out" for field in fields if fields.count(field) > 1)
+    for dimension in dimensions:
+        refuse(f"--space {dimension.text}: {flaw}" for flaw in _flaws(dimension, experiment))
+    if not dimensions:
         raise AlbertError('--space is empty; give fields and values, such as --space "optim.peak_lr=log(1e-5,1e-4)"')
-    return found
+    return dimensions
 
 
-def apply(experiment: Experiment, values: Mapping[str, Value]) -> Experiment:
-    """`experiment` with fields set by path. Raises AlbertError for a field that there is not, or a value of another
-    type."""
-    words = []
-    for field, value in values.items():
-        flag = "--" + field.replace("_", "-")
-        if isinstance(value, bool):
-            *parents, last = flag[2:].split(".")
-            words.append(flag if value else "--" + ".".join([*parents, f"no-{last}"]))
-        else:
-            words.append(f"{flag}={value!r}" if isinstance(value, float) else f"{flag}={value}")
-    return parse(Experiment, words, prog="albert_jax search", default=experiment)
-
-
-def _dimension(field: str, text: str, start: int, place: int) -> tuple[Dimension, int]:
-    """The dimension whose value begins at `place` of `text`, and where it ends."""
-    if text[place : place + 1] == "[":
-        try:
-            values, end = json.JSONDecoder().raw_decode(text, place)
-        except ValueError:
-            words = _LIST.match(text, place)
-            if words is None:
-                raise _unread(text[start:]) from None
-            values, end = [word.strip(" \t\n\"'") for word in words[1].split(",")], words.end()
-        choices = tuple(v if isinstance(v, (int, float, str)) else json.dumps(v) for v in values)
-        if not choices or "" in choices:
-            raise AlbertError(f"--space {text[start:end]}: the list is empty or has a gap; give its values")
-        if len(set(map(repr, choices))) < len(choices):
-            raise AlbertError(f"--space {text[start:end]}: a value stands twice in the list; leave one out")
-        return Dimension(field, "list", text[start:end], choices=choices), end
-    found = _RANGE.match(text, place)
+def _dimension(text: str) -> Dimension:
+    found = re.fullmatch(rf"({_NAME})\s*=\s*(?:(log|uniform|int)\(([^()]*)\)|(\[.*\]))", text, re.DOTALL)
     if found is None:
-        raise _unread(text[start:].split()[0])
-    said, kind = text[start : found.end()], found[1]
-    ends = [part.strip() for part in found[2].split(",")]
-    try:
-        low, high = (int(end) if kind == "int" else float(end) for end in ends)
+        raise AlbertError(
+            f"--space: cannot read {text[:60]!r}; write FIELD=log(LOW,HIGH), FIELD=uniform(LOW,HIGH), "
+            "FIELD=int(LOW,HIGH) or FIELD=[ONE,OTHER], a space between two of them"
+        )
+    field, kind, ends, choices = found[1].replace("-", "_"), found[2], found[3], found[4]
+    if choices:
+        return Dimension(field, "list", _choices(choices), text)
+    number = "whole number" if kind == "int" else "number"
+    with retold(lambda _: f"--space {text}: give a {number}, a comma and a larger {number}", ValueError):
+        low, high = map(int if kind == "int" else float, ends.split(","))
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError
+    return Dimension(field, kind, (low, high), text)
+
+
+def _choices(text: str) -> tuple[Value, ...]:
+    """The values of a JSON list, or of one whose words have no quotes."""
+    try:
+        values = json.loads(text)
     except ValueError:
-        number = "whole number" if kind == "int" else "number"
-        raise AlbertError(f"--space {said}: give a {number}, a comma and a larger {number}") from None
-    if low >= high:
-        raise AlbertError(f"--space {said}: the range is empty; give the smaller end first, then a larger one")
-    if kind == "log" and low <= 0:
-        raise AlbertError(
-            f"--space {said}: {low:g} has no logarithm; begin above 0, or write uniform({low:g},{high:g})"
-        )
-    return Dimension(field, kind, said, low, high), found.end()  # type: ignore[arg-type]
+        values = [word.strip(" \t\n\"'") for word in text[1:-1].split(",")]
+    # Optuna stores numbers and words; what is neither, such as an object, stays JSON.
+    return tuple(value if isinstance(value, (int, float, str)) else json.dumps(value) for value in values)
 
 
-def _value(part: Any, field: str) -> Any:
-    """What `field` is now; None where there is no such field."""
-    for name in field.split("."):
-        part = getattr(part, name, None)
-    return part
-
-
-def _unread(part: str) -> AlbertError:
-    return AlbertError(
-        f"--space: cannot read {part[:60]!r}; write FIELD=log(LOW,HIGH), FIELD=uniform(LOW,HIGH), FIELD=int(LOW,HIGH) "
-        "or FIELD=[ONE,OTHER], a space between two of them"
-    )
-
-
-def _check(dimension: Dimension, experiment: Experiment) -> None:
-    if dimension.field in _SCORE:
-        raise AlbertError(f"--space {dimension.said}: the field decides what is compared; search without it")
-    for value in dimension.ends:
+def _flaws(dimension: Dimension, experiment: Experiment) -> Iterator[str]:
+    field, kind, ends = dimension.field, dimension.kind, dimension.ends
+    if kind == "list":
+        if not ends or "" in ends:
+            yield "the list is empty or has a gap; give its values"
+        if len(set(map(repr, ends))) < len(ends):
+            yield "a value stands twice in the list; leave one out"
+    else:
+        low, high = map(float, ends)
+        if low >= high:
+            yield "the range is empty; give the smaller end first, then a larger one"
+        if kind == "log" and low <= 0:
+            yield f"{low:g} has no logarithm; begin above 0, or write uniform({low:g},{high:g})"
+    for value in ends:
         try:
-            apply(experiment, {dimension.field: value})
+            apply(experiment, {field: value})
         except AlbertError as error:
-            now = _value(experiment, dimension.field)
-            if dimension.kind in ("log", "uniform") and type(now) is int:
-                meant = f"{dimension.field}=int({dimension.low:.0f},{dimension.high:.0f}) or a list of them"
-                raise AlbertError(f"--space {dimension.said}: the field takes whole numbers; write {meant}") from error
-            raise AlbertError(f"--space {dimension.said}: {error}") from error
+            if kind in ("log", "uniform") and "invalid literal for int" in str(error):
+                yield f"the field takes whole numbers; write {field}=int({low:.0f},{high:.0f}) or a list of them"
+            yield str(error)

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from albert_jax.__main__ import VERBS, main
+from albert_jax.commands import seeds
+from albert_jax.commands.args import parse_experiment
+from albert_jax.experiment import load_config
 from tests.data.sample_text import write_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +39,14 @@ def told(capsys, *words):
             ["evaluate"],
             "error: Required options Missing from albert_jax evaluate: --workdir STR directory of a train run",
         ),
-        (["seeds", "--n", "three"], "error: argument --n: invalid int value: 'three'; see albert_jax seeds --help"),
+        (
+            ["seeds", "--n", "three"],
+            "error: Error parsing --n: invalid literal for int() with base 10: 'three' Argument helptext: --n INT",
+        ),
+        (["seeds", "--workdir", "x"], "error: seeds needs --config configs/NAME.py; see albert_jax seeds --help"),
+        (["train", "--workdir"], "error: Missing value for argument '--workdir'. Expected 1 values."),
+        (["compare"], "error: compare needs workdirs that evaluate has scored; see albert_jax compare --help"),
+        (["inspect", "a", "b"], "error: Unrecognized options: b"),
         (["evaluate", "--workdir", "nowhere"], "error: nowhere is not a workdir"),
         (["inspect", "nowhere"], "error: nowhere does not exist"),
         (["prepare", "--corpus", "gone.txt", "--out", "x"], "gone.txt"),
@@ -81,22 +91,53 @@ def test_help_of_train_shows_the_configs_values(capsys):
     assert "--optim.schedule.warmup-steps" in printed and "(default: 3125)" in printed
 
 
+def test_help_of_train_shows_its_own_options_before_the_fields(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    printed = capsys.readouterr().out
+    flags = ("--config", "--dry-run", "--processes.coordinator", "Every field", "--batch-size")
+    places = [printed.index(flag) for flag in flags]
+    assert places == sorted(places)
+
+
+def test_options_of_a_verb_and_fields_of_its_experiment_in_any_order():
+    words = ["--optim.peak-lr=5e-3", "--n", "2", "--task.data", "x", "--name", "", "--split=dev", "--mesh.shape"]
+    words += ['{"data": -1}', "--workdir", "w", "--config", str(ROOT / "configs" / "demo.py"), "--processes.index=-1"]
+    options, experiment = parse_experiment(seeds.Options, words, "seeds")
+    assert (options.n, options.split, options.workdir, options.processes.index) == (2, "dev", "w", -1)
+    assert (experiment.optim.peak_lr, experiment.task.data, experiment.name) == (5e-3, "x", "")
+    assert experiment.mesh.shape == {"data": -1} and experiment.model.layers == load_config(options.config).model.layers
+
+
+def test_the_usage_and_a_wrong_option_do_not_wait_for_jax():
+    code = """
+import sys
+from albert_jax.__main__ import main
+assert main(["--help"]) == 0 and main(["predict", "--inputs", "x"]) == 2
+print("jax" in sys.modules, "albert_jax.commands.train" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
 def test_memory_that_is_too_small_is_one_line(monkeypatch, capsys):
     import jax.numpy as jnp
 
-    def asks(args):
+    from albert_jax.commands import bench
+
+    def asks(options):
         jnp.ones(1 << 45, jnp.float32).block_until_ready()
         return 0
 
-    monkeypatch.setitem(VERBS, "bench", asks)
+    monkeypatch.setattr(bench, "run", asks)
     assert main(["bench"]) == 2
     told = capsys.readouterr().err
     assert re.fullmatch(r"error: the memory is too small \(.*140737488355328.*\); a smaller batch needs less.*\n", told)
 
-    def fails(args):
+    def fails(options):
         raise RuntimeError("another mistake")
 
-    monkeypatch.setitem(VERBS, "bench", fails)
+    monkeypatch.setattr(bench, "run", fails)
     with pytest.raises(RuntimeError, match="another mistake"):
         main(["bench"])
 
@@ -120,7 +161,10 @@ def test_prepare_runs_and_says_that_it_is_done(tmp_path, capsys):
 
 
 def test_a_machine_without_a_tpu_hears_no_complaint_of_libtpu():
-    code = "from albert_jax.__main__ import _set_up_jax as f; f(); import jax; print(jax.devices()[0].platform)"
+    code = (
+        "from albert_jax.commands.environment import set_up_jax; set_up_jax(); "
+        "import jax; print(jax.devices()[0].platform)"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout != "cpu\n" or done.stderr == ""

@@ -216,6 +216,56 @@ def test_a_trial_worse_than_the_median_is_pruned_where_it_is(files, tmp_path):
     assert again == found
 
 
+def test_a_function_of_the_config_is_a_space_too(files, tmp_path, capsys, monkeypatch):
+    """It draws a field in some trials only, and computes another; an interrupted search goes on, a changed one not."""
+    config, root = tmp_path / "config.py", tmp_path / "found"
+    text = (
+        "from pathlib import Path\nfrom tests.commands.test_search import small\n"
+        f"experiment = lambda: small(Path({str(files)!r}), steps=4)\n"
+        "def search_space(trial):\n"
+        "    batch = trial.suggest_categorical('batch_size', [8, 16])\n"
+        "    values = {'batch_size': batch, 'micro_batches': batch // 8, 'optim.rates': {'^albert/': 0.5}}\n"
+        "    if batch == 16:\n"
+        "        values['optim.peak_lr'] = trial.suggest_float('optim.peak_lr', 1e-3, 1e-2, log=True)\n"
+        "    return values\n"
+    )
+    config.write_text(text)
+    words = ["search", "--config", str(config), "--workdir", str(root), "--seed", "2"]
+    assert main([*words, "--trials", "1"]) == 0
+    assert main([*words, "--trials", "3"]) == 0
+    assert states(root) == ["COMPLETE"] * 3
+    ran = [experiments.read(path) for path in sorted(root.glob("trial-*"))]
+    assert {run.batch_size for run in ran} == {8, 16}, "the seed draws both"
+    for run in ran:
+        assert run.micro_batches == run.batch_size // 8 and run.optim.rates == {"^albert/": 0.5}
+        assert (run.optim.peak_lr != small(files).optim.peak_lr) == (run.batch_size == 16)
+    table = (root / "search.txt").read_text()
+    assert {"batch_size", "optim.peak_lr"} <= set(table.splitlines()[1].split()) and "search.png" in os.listdir(root)
+    capsys.readouterr()
+    config.write_text(text.replace("[8, 16]", "[8, 32]"))
+    assert main([*words, "--trials", "3"]) == 2
+    assert "belongs to another search (--space: batch_size=Categorical" in capsys.readouterr().err
+    # --space takes the place of the function, which is another search.
+    assert main([*words, "--space", "batch_size=[8,16]"]) == 2
+    assert "-> batch_size=[8,16])" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda trial: 1 / 0, "search_space(trial) of the config failed: division by zero"),
+        (lambda trial: None, "search_space(trial) of the config failed: 'NoneType' object is not iterable"),
+        (lambda trial: {"optim.peak_lrr": 1e-3}, "there is no field --optim.peak-lrr; nearest: --optim.peak-lr"),
+        (lambda trial: {"batch_size": trial.suggest_float("b", 1, 2)}, "--batch-size: invalid literal for int"),
+        (lambda trial: {"stopping.score": "loss"}, "stopping.score: the field decides what is compared"),
+    ],
+)
+def test_a_function_that_does_not_fit_is_said_before_anything_is_written(files, tmp_path, function, message):
+    with pytest.raises(AlbertError, match=re.escape(message)):
+        search(small(files), tmp_path / "found", function, 3)
+    assert not (tmp_path / "found").exists()
+
+
 def test_pretraining_is_searched_by_its_loss_and_a_run_that_diverges_is_a_failed_trial(corpus, tmp_path):
     base = tiny.experiment(corpus, steps=4, eval_every=2, max_skipped=2)
     base = dataclasses.replace(base, optim=AdamW(peak_lr=1e-3, schedule=Schedule(), clip_norm=0.0))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from albert_jax.commands.prepare import main
+from albert_jax.__main__ import main
 from albert_jax.data.corpus import prepare as prepare_module
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
 from albert_jax.data.corpus.shards import divide
@@ -464,10 +464,10 @@ def test_workers_report_bad_text(config: PrepareConfig) -> None:
 
 def test_command_line(config: PrepareConfig, capsys) -> None:
     arguments = ["--corpus", *config.corpus, "--out", config.out, "--vocab-size", "500", "--workers", "1"]
-    assert main(arguments) == 0
+    assert main(["prepare", *arguments]) == 0
     output = capsys.readouterr().out
     assert "prepared" in output and "500 pieces" in output
-    assert main(arguments) == 0
+    assert main(["prepare", *arguments]) == 0
     assert "nothing to do" in capsys.readouterr().out
     page = inspect(config.out)
     assert "entropy" in page and "bytes a piece" in page and documents()[0][0].lower()[:15] in page
@@ -478,7 +478,7 @@ def test_command_line(config: PrepareConfig, capsys) -> None:
 
 def test_help_shows_every_field(capsys) -> None:
     with pytest.raises(SystemExit) as status:
-        main(["--help"])
+        main(["prepare", "--help"])
     assert status.value.code == 0
     page = " ".join(capsys.readouterr().out.split())
     for flag in ("--corpus", "--out", "--vocab-size INT", "--vocab-sample-mb FLOAT", "--workers INT"):

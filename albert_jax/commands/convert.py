@@ -1,0 +1,27 @@
+"""The verb convert; the work is `albert_jax.interop.convert`."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from albert_jax.commands.environment import set_up_jax
+from albert_jax.interop.convert import Resize, To, convert
+
+
+@dataclass(frozen=True)
+class Options:
+    """A checkpoint of Google's, Hugging Face's or ours into one of the others."""
+
+    # archive, directory, prefix or TF-Hub module of Google's; Hugging Face directory or hub name; ours or a workdir
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DESTINATION")]  # directory to make
+    to: To = "albert_jax"  # format of the destination
+    # Without a name, so that its flags are --seed and not --resize.seed.
+    resize: Annotated[Resize, tyro.conf.arg(name="")] = field(default_factory=Resize)
+
+
+def run(options: Options) -> int:
+    set_up_jax()
+    convert(options.source, options.destination, options.to, options.resize)
+    return 0
