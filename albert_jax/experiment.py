@@ -27,8 +27,8 @@ from albert_jax.errors import AlbertError, refuse
 from albert_jax.fields import knob
 from albert_jax.files import reading
 from albert_jax.model.config import AlbertConfig, albert
-from albert_jax.optim import AdamW, Lamb
-from albert_jax.tasks import Pretrain, Task
+from albert_jax.optim import Lamb, Optimizer
+from albert_jax.tasks import Task, pretraining
 from albert_jax.telemetry.run import TelemetryConfig
 from albert_jax.telemetry.watch import WatchConfig
 
@@ -43,7 +43,7 @@ class Experiment:
     name: str = knob(free=True)  # what logs and reports call it
     model: AlbertConfig = knob()
     task: Task = knob()
-    optim: Lamb | AdamW = knob()
+    optim: Optimizer = knob()
     steps: int = knob(at_least=0)  # optimizer steps in the whole run; 0 where epochs says it
     batch_size: int = knob(at_least=1)  # examples in a step, over all devices, processes and micro-batches
     epochs: float = knob(0.0, at_least=0)  # times that each training example is seen, instead of steps; stored as steps
@@ -70,7 +70,7 @@ class Experiment:
         if self.steps:
             # Built once for its checks: a warm-up longer than the run is known here, not after the data has been
             # read.
-            self.optim.schedule.build(self.optim.peak_lr, self.steps)
+            self.optim.learning_rate(self.steps)
         return self
 
     def _flaws_of_length(self) -> Iterator[str]:
@@ -104,7 +104,7 @@ class Experiment:
 def example() -> Experiment:
     """What `train --help` shows when it is given no config."""
     return Experiment(
-        name="example", model=albert("base"), task=Pretrain(), optim=Lamb(), steps=125_000, batch_size=4096
+        name="example", model=albert("base"), task=pretraining(), optim=Lamb(), steps=125_000, batch_size=4096
     )
 
 

@@ -11,15 +11,13 @@ import numpy as np
 
 from albert_jax import experiment as experiments
 from albert_jax.commands.environment import set_up_jax
-from albert_jax.data.examples.pairs import PairConfig
 from albert_jax.engine.assemble import assemble
 from albert_jax.engine.sharding import MeshConfig
-from albert_jax.errors import AlbertError
 from albert_jax.experiment import Experiment
 from albert_jax.fields import check, knob
 from albert_jax.model.config import albert
 from albert_jax.optim import Lamb
-from albert_jax.tasks import Pretrain
+from albert_jax.tasks import pretraining
 from albert_jax.telemetry.tables import print_table
 from albert_jax.telemetry.throughput import machine_peak, train_flops_per_token
 
@@ -43,8 +41,6 @@ def run(options: Options) -> int:
     check(options)
     set_up_jax()
     experiment = experiments.load_config(options.config) if options.config else _published(options)
-    if not isinstance(experiment.task, Pretrain):
-        raise AlbertError(f"{options.config} does not pretrain; bench times pretraining steps")
     dtype = options.compute_dtype or experiment.model.compute_dtype
     task = experiment.task.objective(dataclasses.replace(experiment.model, compute_dtype=dtype))
     rows, length, predictions = experiment.batch_size, task.tokens_per_example, task.predictions_per_example
@@ -87,7 +83,7 @@ def run(options: Options) -> int:
 def _published(options: Options) -> Experiment:
     model = albert(options.size)
     model = dataclasses.replace(model, max_positions=max(options.length, model.max_positions))
-    task = Pretrain(pairs=PairConfig(max_length=options.length))
+    task = pretraining(options.length)
     return Experiment(f"ALBERT-{options.size}", model, task, Lamb(), steps=1, batch_size=options.batch_size)
 
 

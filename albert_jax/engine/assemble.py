@@ -9,7 +9,7 @@ import optax
 from albert_jax.engine.sharding import Layout, MeshConfig
 from albert_jax.engine.state import TrainState, abstract_params, abstract_state, create, lay_out
 from albert_jax.engine.step import make_eval_step, make_train_step
-from albert_jax.optim import AdamW, Lamb
+from albert_jax.optim import Optimizer
 from albert_jax.tasks.base import Objective
 
 
@@ -64,7 +64,7 @@ class Assembly:
 
 
 def assemble(
-    task: Objective, optim: Lamb | AdamW, mesh: MeshConfig, *, steps: int, batch_size: int, micro_batches: int = 1,
+    task: Objective, optim: Optimizer, mesh: MeshConfig, *, steps: int, batch_size: int, micro_batches: int = 1,
     seed: int = 0, devices: list[Any] | None = None,
 ) -> Assembly:  # fmt: skip
     """`task` on the mesh that `mesh` makes of `devices` (default: all of this run), trained by `optim` for `steps`.
@@ -78,9 +78,9 @@ def assemble(
         task,
         layout,
         optim.build(steps, abstract_params(task)),
-        optim.schedule.build(optim.peak_lr, steps),
+        optim.learning_rate(steps),
         batch_size,
         micro_batches,
         seed,
-        optim.clip_norm if optim.clip_rule == "replica" else 0.0,
+        optim.replica_clip,
     )
