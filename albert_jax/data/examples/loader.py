@@ -136,13 +136,8 @@ class Loader:
         self._iterator: grain.DatasetIterator | None = None
         # What decides which examples a batch number stands for. Processes, workers and rows do not: they may change
         # between saving a position and restoring it.
-        self._stream = {
-            "source": source.fingerprint,
-            "examples": len(source),
-            "batch_size": batch_size,
-            "seed": seed,
-            "shuffle": shuffle,
-        }
+        counts = {"examples": len(source), "batch_size": batch_size, "seed": seed, "shuffle": shuffle}
+        self._stream = {"source": source.fingerprint, **counts}
 
     def __len__(self) -> int:
         """Batches from the first to the end. Raises AlbertError where there is no end."""
