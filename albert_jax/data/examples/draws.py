@@ -92,12 +92,8 @@ class Draws:
 def shuffled(positions: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
     """Which of `size` things stands at each position of a shuffled order: a permutation of range(size) for every key.
 
-    Args:
-      positions: int64 [n], each in [0, size)
-      size: how many things are shuffled
-      keys: uint64 [n], the key of each position's permutation (one for each epoch)
-
-    Returns int64 [n], each in [0, size).
+    `positions`: int64 [n], each in [0, size); `keys`: uint64 [n], the key of each position's permutation (one for each
+    epoch). Returns int64 [n], each in [0, size).
     """
     # A Feistel network over a grid of about sqrt(size) x sqrt(size) cells (Black and Rogaway, "Ciphers with arbitrary
     # finite domains", CT-RSA 2002): no permutation is stored, so element ten billion costs what element zero costs.

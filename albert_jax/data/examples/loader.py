@@ -37,13 +37,9 @@ class Source(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def __len__(self) -> int:
-        """Examples of one epoch."""
-        ...
+    def __len__(self) -> int: ...  # examples of one epoch
 
-    def example(self, seed: int, index: int) -> Mapping[str, Any]:
-        """Arrays or numbers by field; `index` counts on from epoch to epoch."""
-        ...
+    def example(self, seed: int, index: int) -> Mapping[str, Any]: ...  # arrays or numbers; index counts on over epochs
 
 
 @dataclass(frozen=True)
@@ -134,8 +130,8 @@ class Loader:
         self._worker_count = worker_count
         self._next = 0
         self._iterator: grain.DatasetIterator | None = None
-        # What decides which examples a batch number stands for. Processes, workers and rows do not: they may change
-        # between saving a position and restoring it.
+        # What decides which examples a batch number stands for. Processes, workers and rows may change between saving
+        # a position and restoring it.
         counts = {"examples": len(source), "batch_size": batch_size, "seed": seed, "shuffle": shuffle}
         self._stream = {"source": source.fingerprint, **counts}
 
@@ -167,10 +163,9 @@ class Loader:
         return batch
 
     def _start(self) -> grain.DatasetIterator:
-        batches = grain.MapDataset.range(self._next, self._end).map(self._batches)
         # One thread: examples are made in Python, which runs one thread at a time.
         ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=READ_AHEAD)
-        dataset = batches.to_iter_dataset(ahead)
+        dataset = grain.MapDataset.range(self._next, self._end).map(self._batches).to_iter_dataset(ahead)
         if self._worker_count:
             flags.FLAGS.mark_as_parsed()  # Grain reads absl flags when it starts workers; we parse none
             workers = min(self._worker_count, self._end - self._next)

@@ -119,10 +119,7 @@ class Masker:
     def apply(self, input_ids: np.ndarray, length: int, draw: draws.Draws) -> Masked:
         """The pieces as the model shall see them (a copy), and what it shall predict.
 
-        Args:
-          input_ids: int32 [S] with special pieces, padded after `length`
-          length: pieces that are not padding
-          draw: where the random numbers come from
+        `input_ids`: int32 [S] with special pieces, padded after `length`.
         """
         used, kinds, others = self._targets(input_ids, length, draw)
         count = len(used)
@@ -155,8 +152,8 @@ class Masker:
         """Word k is pieces[edges[k] : edges[k + 1]]; free[k] is False where it is a special piece."""
         special = self._special[pieces]
         starts = np.ones(len(pieces) + 1, bool)  # one more: the last word's end
-        # What follows [CLS] or [SEP] begins a word: a cut may have left the rest of one there, and the word that it
-        # belonged to is not the one before the [SEP].
+        # What follows [CLS] or [SEP] begins a word: a cut may have left the rest of one, and the word that it belonged
+        # to is not the one before the [SEP].
         starts[1:-1] = self._starts[pieces[1:]] | special[:-1]
         edges = np.flatnonzero(starts)
         sizes = edges[1:] - edges[:-1]

@@ -12,7 +12,7 @@ of float32 or of bytes.
 import glob
 import mmap
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,32 +118,29 @@ def parse_example(record: bytes) -> dict[str, np.ndarray | list[bytes]]:
     Raises ValueError for bytes that are no such message.
     """
     features: dict[str, np.ndarray | list[bytes]] = {}
-    for _, message in _fields(record, {1: 2}):  # Example.features
-        for _, entry in _fields(message, {1: 2}):  # Features.feature, a map
-            parts = dict(_fields(entry, {1: 2, 2: 2}))
+    for _, message in _fields(record, {1: (2,)}):  # Example.features
+        for _, entry in _fields(message, {1: (2,)}):  # Features.feature, a map
+            parts = dict(_fields(entry, {1: (2,), 2: (2,)}))
             name = bytes(parts.get(1, b"")).decode()
-            for kind, values in _fields(parts.get(2, b""), {1: 2, 2: 2, 3: 2}):  # Feature.kind
-                features[name] = _READERS[kind](values)
+            for kind, values in _fields(parts.get(2, b""), dict.fromkeys(_LISTS, (2,))):  # Feature.kind
+                features[name] = _values(kind, values)
     return features
 
 
-def _bytes_list(message: bytes) -> list[bytes]:
-    return [value for _, value in _fields(message, {1: 2})]
+_BYTES, _FLOATS, _INTEGERS = 1, 2, 3  # kinds of Feature
+_LISTS = {_BYTES: (2,), _FLOATS: (2, 5), _INTEGERS: (2, 0)}  # wire types of their values
 
 
-def _float_list(message: bytes) -> np.ndarray:
-    # Packed: the values in one run. Or, as older writers do, each with a tag of its own.
-    return np.frombuffer(b"".join(value for _, value in _fields(message, {1: (2, 5)})), "<f4")
+def _values(kind: int, message: bytes) -> np.ndarray | list[bytes]:
+    # Numbers are packed in one run or, as older writers have them, each with a tag of its own.
+    values = [value for _, value in _fields(message, {1: _LISTS[kind]})]
+    if kind == _BYTES:
+        return values
+    run = b"".join(values)
+    return np.frombuffer(run, "<f4") if kind == _FLOATS else _varints(np.frombuffer(run, np.uint8))
 
 
-def _int64_list(message: bytes) -> np.ndarray:
-    return _varints(np.frombuffer(b"".join(value for _, value in _fields(message, {1: (2, 0)})), np.uint8))
-
-
-_READERS: dict[int, Callable[[bytes], np.ndarray | list[bytes]]] = {1: _bytes_list, 2: _float_list, 3: _int64_list}
-
-
-def _fields(message: bytes, wanted: dict[int, int | tuple[int, ...]]) -> Iterator[tuple[int, bytes]]:
+def _fields(message: bytes, wanted: Mapping[int, tuple[int, ...]]) -> Iterator[tuple[int, bytes]]:
     """(number, bytes) of the fields of a message whose wire types are in `wanted`; other fields are skipped.
 
     Wire types: 0 varint, 1 eight bytes, 2 a length and as many bytes, 5 four bytes.
@@ -163,8 +160,7 @@ def _fields(message: bytes, wanted: dict[int, int | tuple[int, ...]]) -> Iterato
         if at + length > size:
             raise ValueError("a field longer than its message")
         if number in wanted:
-            allowed = wanted[number]
-            if kind != allowed and (isinstance(allowed, int) or kind not in allowed):
+            if kind not in wanted[number]:
                 raise ValueError(f"field {number} of wire type {kind}")
             yield number, message[at : at + length]
         at += length
@@ -183,8 +179,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 def _varints(octets: np.ndarray) -> np.ndarray:
     """Numbers one after the other, as int64 [n]; negative ones take ten bytes."""
-    # Byte k of all numbers at once: an example has hundreds of numbers, and a loop over them would cost more than all
-    # else.
+    # Byte k of all numbers at once: an example has hundreds of numbers, and most have one or two bytes.
     ends = np.flatnonzero(octets < 0x80)
     if len(ends) == len(octets):
         return octets.astype(np.int64)

@@ -49,6 +49,7 @@ def read_conll(path: str) -> list[Sentence]:
     tags of mixed schemes, a word of more than 10,000 characters, a NUL; or a file without sentences, or one that
     cannot be read.
     """
+    # Whole, because only all tags of a file show which scheme they obey.
     sentences = _rows(path)
     if not sentences:
         raise AlbertError(f"{path}: no sentences in it; give a word and its tag a line, a blank line between sentences")
@@ -89,6 +90,7 @@ def _rows(path: str) -> list[list[_Row]]:
     sentences: list[list[_Row]] = [[]]
     columns = first = 0
     for number, line in numbered_lines(path, MAX_LINE_BYTES):
+        # By tabs or spaces and not by white space at large: a word may hold a no-break space or a line separator.
         cells = [cell for cell in (cell.strip(" ") for cell in line.split("\t" if "\t" in line else " ")) if cell]
         if not cells or cells[0].startswith(DOCUMENT_MARK):
             sentences.append([])

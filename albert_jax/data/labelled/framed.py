@@ -91,13 +91,14 @@ class FramedTexts:
         self, tokenizer: AnyTokenizer, texts: Sequence[tuple[str, ...]], labels: np.ndarray, max_length: int, doing: str
     ):
         """`texts`: one or two an example; `labels`: an array with an example in each row; `doing`: see `in_chunks`."""
+        # Pieces are stored as they are and padded when asked for: padded rows would take several times the memory.
         self._tokenizer, self._labels, self._max_length = tokenizer, labels, max_length
         columns = [_encode_all(tokenizer, column, doing) for column in zip(*texts, strict=True)]
         self._pieces = list(zip(*columns, strict=True))
         capacity = max_length - 1 - len(columns)
         self.cut = sum(sum(map(len, pieces)) > capacity for pieces in self._pieces)
 
-    @cached_property
+    @cached_property  # every evaluation makes a loader, which asks for it
     def fingerprint(self) -> str:
         return _digest([self._labels, *(text for pieces in self._pieces for text in (*pieces, _END))])
 

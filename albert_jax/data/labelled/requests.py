@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from types import TracebackType
 from typing import IO, Any
 
 from albert_jax.data.text.lines import flaw, how_to_convert
@@ -80,7 +79,7 @@ def read_request(item: Any, columns: Sequence[str], tags: bool = False) -> Reque
     if isinstance(item, (list, tuple)) and all(isinstance(part, str) for part in item):
         return _of_words(item) if tags else _of_texts(tuple(item), columns)
     if not isinstance(item, str):
-        raise AlbertError(f"no text but {_shown(item)}; give a text, a pair of texts or a dict with 'text'")
+        raise AlbertError(f"no text but {item!r:.60}; give a text, a pair of texts or a dict with 'text'")
     return _of_texts(tuple(item.split("\t")) if len(columns) == 2 else (item,), columns)
 
 
@@ -105,7 +104,7 @@ def _of_record(record: dict[str, Any], columns: Sequence[str], tags: bool) -> Re
     if tags and "words" in record:
         words, text = record["words"], record.get("text")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise AlbertError(f"'words' is no list of words but {_shown(words)}")
+            raise AlbertError(f"'words' is no list of words but {words!r:.60}")
         return _of_words(words, text if isinstance(text, str) else None)
     # The names of the training data where all are given, else the names that every task understands.
     names = list(columns) if all(name in record for name in columns) else ["text", "text_b"][: len(columns)]
@@ -121,7 +120,7 @@ def _record_flaws(record: dict[str, Any], names: Sequence[str], tags: bool) -> I
                 f"{' and '.join(map(repr, names))}{' or ' + repr('words') if tags else ''}"
             )
         if not isinstance(record[name], str):
-            yield f"{name!r} is no text but {_shown(record[name])}; put it in quotes"
+            yield f"{name!r} is no text but {record[name]!r:.60}; put it in quotes"
     if len(names) == 1 and "text_b" in record:
         yield "a second text in 'text_b', and this model reads one; leave it out"
 
@@ -160,10 +159,6 @@ def _text_flaws(texts: tuple[str, ...], columns: Sequence[str]) -> Iterator[str]
     yield from filter(None, map(flaw, texts))
 
 
-def _shown(value: Any) -> str:
-    return repr(value)[:60]
-
-
 # ---- items as they come
 
 
@@ -172,6 +167,7 @@ def read_items(file: IO[bytes]) -> Iterator[bytes]:
 
     Of a line that is too long only so much is given that `read_request` refuses it.
     """
+    # With a limit: a line without an end, as of a binary file, would be read into memory whole.
     start = True
     while line := file.readline(MAX_LINE_BYTES + 1):
         rest = line
@@ -186,9 +182,7 @@ _POLL_S = 0.2  # seconds after which the reading thread asks again whether anybo
 
 
 class Arrivals:
-    """Gives out items in groups, without waiting for those that have not come.
-
-    Items of a list or a file come at once; those of a pipe or a generator when somebody sends them.
+    """Gives out items in groups, without waiting for those that have not come, as from a pipe or a generator.
 
     Args:
       items: what to give out
@@ -262,7 +256,5 @@ class Arrivals:
     def __enter__(self) -> "Arrivals":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._wanted = False

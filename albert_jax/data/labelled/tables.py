@@ -84,7 +84,8 @@ def make(where: str, record: Mapping[str, Any], columns: Columns) -> Labelled:
 
 def _table(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, dict[str, str]]]:
     header: list[str] = []
-    for number, cells in _csv_rows(path) if kind == "csv" else _tsv_rows(path):
+    tsv = ((number, line.split("\t")) for number, line in numbered_lines(path, MAX_LINE_BYTES) if line.strip())
+    for number, cells in _csv_rows(path) if kind == "csv" else tsv:
         refuse(f"{path}: line {number}: {complaint}" for complaint in _row_flaws(kind, header, cells, columns))
         if header:
             yield number, dict(zip(header, cells, strict=True))
@@ -107,14 +108,9 @@ def _row_flaws(kind: str, header: list[str], cells: list[str], columns: Columns)
         )
 
 
-def _tsv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in numbered_lines(path, MAX_LINE_BYTES):
-        if line.strip():
-            yield number, line.split("\t")
-
-
 def _csv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    before = csv.field_size_limit(MAX_LINE_BYTES)
+    before = csv.field_size_limit(MAX_LINE_BYTES)  # of the whole process, so it is set back
+    # strict: a quotation mark that is not closed is an error, and does not swallow the rest of the file as one cell.
     rows = csv.reader((line + "\n" for _, line in numbered_lines(path, MAX_LINE_BYTES)), strict=True)
     number = 0  # lines read so far: a row may have several
     advice = "close the quotes, double those inside"
@@ -144,11 +140,9 @@ def _json_lines(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, d
 
 
 def _target(value: Any, columns: Columns) -> Target:
-    if columns.target == "number":
-        return _number(value)
     if columns.target == "labels":
         return tuple(dict.fromkeys(map(_name, _parts(value, columns.separator) or ())))
-    return _name(value)
+    return _number(value) if columns.target == "number" else _name(value)
 
 
 def _name(value: Any) -> str:

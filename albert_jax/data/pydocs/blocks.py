@@ -92,6 +92,7 @@ def _is_heading(line: str, following: str) -> bool:
     """Whether `following` underlines `line`, whose text may be a little longer than the rule below it."""
     if not _HEADING_LINE.fullmatch(following) or _HEADING_LINE.fullmatch(line):
         return False
+    # A title that was lengthened keeps its old rule.
     return len(line) <= len(following) + 12 and not _TABLE_RULE.fullmatch(line)
 
 
@@ -328,6 +329,7 @@ def _paragraph(lines: Sequence[str], at: int, found: list[str]) -> int:
             break
         text.append(line.strip())
         end += 1
+    # "Note: it is slow." in running text is a sentence with a label before it.
     whole = _INLINE_SECTION.sub("", _BROKEN_WORD.sub("-", " ".join(text)), count=1)
     if whole.endswith("::"):  # a literal block follows
         whole = whole[:-1]

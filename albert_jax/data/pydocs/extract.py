@@ -102,6 +102,7 @@ def unquote(text: str) -> tuple[str, tuple[tuple[int, int], ...]]:
     parts = text.split("`")
     spans = []
     at = 0
+    # Quotes come in pairs, so every second part was between two.
     for number, part in enumerate(parts):
         if number % 2 and part:
             spans.append((at, at + len(part)))

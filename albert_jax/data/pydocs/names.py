@@ -151,5 +151,6 @@ def _end_of_name(text: str, start: int, end: int, name: str) -> int:
 @functools.lru_cache(maxsize=64)
 def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     """All names in lower case, the longest first."""
+    # Alternatives are tried in order, and the first that fits wins: "tensorflow-datasets" before "tensorflow".
     ordered = sorted({name.lower() for name in names}, key=lambda name: (-len(name), name))
     return re.compile("|".join("[-_. ]?".join(map(re.escape, re.split("[-_. ]+", name))) for name in ordered))

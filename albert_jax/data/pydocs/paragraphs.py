@@ -69,6 +69,7 @@ def write_paragraphs(
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
+        # All writers are closed, whichever of them fails: a shard that is not closed cannot be read.
         with contextlib.ExitStack() as stack:
             writers = {}
             for split in SPLITS:

@@ -25,6 +25,7 @@ from albert_jax.errors import AlbertError
 STANDARD_LIBRARY = "python"
 OWN_DISTRIBUTION = "albert-jax"  # its docstrings change with every commit: never part of a corpus
 
+# Tests have little prose; vendored copies repeat what another package is asked for.
 _SKIPPED_DIRECTORIES = word_set("""
     test tests testdata test_data test_utils _vendor vendor vendored _vendored extern externals _pyinstaller
     site-packages dist-packages __pycache__ idlelib turtledemo
@@ -103,6 +104,7 @@ def sources(packages: Sequence[str] | None = None) -> list[Source]:
     found: dict[str, Source] = {}
     for package in resolve_packages(packages):
         files = _standard_library() if package == STANDARD_LIBRARY else _recorded(package)
+        # Two distributions may list one file, as of a namespace: the first in the order of names keeps it.
         for source in files:
             found.setdefault(source.name, source)
     return sorted(found.values(), key=lambda source: (source.package, source.name))
@@ -174,6 +176,7 @@ def _collect(body: list[ast.stmt], found: list[str], strings_document: bool) -> 
             elif isinstance(target, ast.Name) and target.id == "topics" and isinstance(node.value, ast.Dict):
                 found.extend(text for value in node.value.values for text in _strings(value))
         elif isinstance(node, _BLOCKS):
+            # Definitions that depend on a version or on an import that may fail.
             _collect(node.body, found, False)
             if not isinstance(node, ast.With):
                 _collect(node.orelse, found, False)

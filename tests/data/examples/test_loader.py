@@ -214,6 +214,13 @@ def test_a_list_of_examples_is_a_source() -> None:
     assert all((batch["input_ids"][:, 0] == batch["label"]).all() for batch in batches)
 
 
+def test_weights_are_the_fields_that_the_source_names() -> None:
+    rows = [{"loss": np.float32(2), "kept_weight": np.float32(3)} for _ in range(3)]
+    last = list(Loader(ExampleList(rows, weights=("loss",)), 2, epochs=1, shuffle=False))[-1]
+    assert last["example_weight"].tolist() == [1, 0]
+    assert last["loss"].tolist() == [2, 0] and last["kept_weight"].tolist() == [3, 3]
+
+
 def test_worker_processes_give_the_same_stream() -> None:
     straight = take(Loader(pretraining_source(), 8, seed=11), 12)
     workers = Loader(pretraining_source(), 8, seed=11, worker_count=2)
