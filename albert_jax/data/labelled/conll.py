@@ -72,7 +72,7 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     before, start = "", 0
     for position, tag in enumerate([*tags, OUTSIDE]):
-        if tag == OUTSIDE and not before:
+        if tag == OUTSIDE and not before:  # most words of most texts
             continue
         prefix, _, kind = tag.partition("-")
         if before and (prefix != "I" or kind != before):
@@ -155,6 +155,7 @@ def _iob_flaws(sentences: list[list[_Row]]) -> Iterator[str]:
 
 
 def _bioes_flaws(sentences: list[list[_Row]]) -> Iterator[str]:
+    # Both neighbours are asked: an entity must be opened before it goes on, and ended before another begins.
     nothing = _Row("", OUTSIDE, "", 0)
     for rows in sentences:
         for before, row, after in zip([nothing, *rows], rows, [*rows[1:], nothing], strict=False):

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from albert_jax.data.text.tokenizers import AnyTokenizer
-from albert_jax.errors import AlbertError
 from albert_jax.telemetry.progress import in_chunks
 
 MIN_LENGTH = 8  # S: special pieces and some text between them
@@ -58,12 +57,6 @@ def _cut(lengths: list[int], capacity: int) -> list[int]:
         first = min(first, capacity - capacity // 2)
         return [first, capacity - first]
     return [capacity - shorter, shorter] if first > second else [shorter, capacity - shorter]
-
-
-def check_length(max_length: int) -> None:
-    """Raises AlbertError where `max_length` leaves no text between the special pieces."""
-    if max_length < MIN_LENGTH:
-        raise AlbertError(f"task.max_length is {max_length}; it must be at least {MIN_LENGTH}")
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:

@@ -138,6 +138,7 @@ def _of_words(words: Sequence[str], text: str | None = None) -> Request:
         end = start + len(word)
         spans.append((start, end))
         end += text is None  # the space
+    # The whole text and not the words: half of a surrogate pair may stand between them.
     refuse(filter(None, [flaw(whole)]))
     return Request((whole,), spans)
 

@@ -211,6 +211,7 @@ def _text_flaws(name: str, value: Any) -> Iterator[str]:
 
 
 def _name_flaws(column: str, value: Any) -> Iterator[str]:
+    # A number may be the name of a class, as 0 and 1 are; None would become the class "None".
     if value is None or isinstance(value, (list, dict)):
         yield f"{column!r} is no class but {json.dumps(value)[:40]}; give one name"
     name = _name(value)

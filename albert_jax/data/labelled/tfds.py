@@ -71,6 +71,7 @@ def _named(
 def _plain(where: str, name: str, feature: Any, value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
+    # By what a feature has and not by its class, so that TFDS need not be imported here.
     inner = getattr(feature, "feature", None)  # of a sequence
     if inner is not None:
         return [_plain(where, name, inner, item) for item in value]

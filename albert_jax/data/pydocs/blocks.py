@@ -111,7 +111,7 @@ def _is_code(block: Sequence[str]) -> bool:
     """Whether more than 4 in 10 lines of an indented block read like code rather than like a quotation."""
     lines = [line.strip() for line in block if line.strip()]
     if lines and _PROMPT.match(lines[0]):
-        return True
+        return True  # a session, whose output may read like prose
     return sum(bool(_CODE_LINE.match(line)) for line in lines) > 0.4 * len(lines)
 
 
@@ -290,6 +290,7 @@ def _fields(lines: Sequence[str], found: list[str]) -> None:
                 first.append(lines[end])  # at the margin, but it goes on with the description
                 end += 1
             _prose([*first, *body], found)
+        # A type of any form ("int or None", "{'a', 'b'}") is dropped, its description stays.
         elif is_described and not _is_running_text(line):
             _prose(body, found)
         else:

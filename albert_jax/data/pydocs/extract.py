@@ -71,6 +71,7 @@ def read_modules(packages: Sequence[str] | None = None, workers: int = 1) -> Ite
     files = sources(packages)
     # Without repeated sentences there is no boilerplate, and a test split shares no sentence with the train split.
     seen: set[bytes] = set()
+    # A package that hardly documents anything would be a class of a few paragraphs. Whoever names it wants it.
     minimum = 0 if packages is not None else MIN_PACKAGE_WORDS
     texts = _read_all([file.path for file in files], workers)
     for _, group in itertools.groupby(zip(files, texts, strict=True), key=lambda pair: pair[0].package):

@@ -82,6 +82,7 @@ def blank_spans(
     text: str, spans: Sequence[tuple[int, int]], names: Sequence[str]
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
     """`blank_names` that moves [start, end) spans of `text` along; spans that a replacement joins become one."""
+    # The spans are moved by where the names were, and not searched for again: a word may stand twice in a text.
     found = _find(text, tuple(names)) if names else []
     parts: list[str] = []
     starts: list[int] = []  # of each "it" in the result

@@ -90,6 +90,7 @@ def write_paragraphs(
         # The names are stored with the text: where it is read, other packages may be installed.
         names = {package: package_names(package) for package in sorted(packages)}
         write_json(unfinished / _INDEX, {"counts": counts, "names": names}, advice)
+        # A directory cannot be replaced by another in one step; killed between the two, `prepare` writes it again.
         shutil.rmtree(final, ignore_errors=True)
         os.replace(unfinished, final)
     except OSError as error:

@@ -147,6 +147,7 @@ def docstrings(code: bytes) -> list[str]:
             warnings.simplefilter("ignore")  # invalid escapes in other people's strings
             tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # Templates, and code of another version of Python: every environment has some, and the rest is worth reading.
         return []
     found: list[str] = []
     _collect(tree.body, found, True)
