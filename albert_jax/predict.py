@@ -21,9 +21,8 @@ import jax
 import numpy as np
 
 from albert_jax import experiment as experiments
-from albert_jax.data.labelled.arrivals import Arrivals
 from albert_jax.data.labelled.framed import frame
-from albert_jax.data.labelled.requests import Request
+from albert_jax.data.labelled.requests import Arrivals, Request
 from albert_jax.data.text import tokenizers
 from albert_jax.engine.step import make_eval_step
 from albert_jax.errors import AlbertError

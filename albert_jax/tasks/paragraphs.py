@@ -8,7 +8,8 @@ import numpy as np
 from albert_jax.data.labelled.conll import OUTSIDE, Sentence
 from albert_jax.data.labelled.requests import word_spans
 from albert_jax.data.labelled.tables import Labelled
-from albert_jax.data.pydocs.extract import blank_names, load_names, load_paragraphs
+from albert_jax.data.pydocs.names import blank_names
+from albert_jax.data.pydocs.paragraphs import load_names, load_paragraphs
 from albert_jax.errors import AlbertError
 from albert_jax.tasks.files import stratified_sample
 

@@ -11,11 +11,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from albert_jax.data.examples.google_records import GoogleRecords
 from albert_jax.data.examples.loader import Loader
 from albert_jax.data.examples.masking import MaskConfig
 from albert_jax.data.examples.pairs import PairConfig
-from albert_jax.data.examples.pretraining import PretrainingSource
+from albert_jax.data.examples.pretraining import GoogleRecords, PretrainingSource
 from albert_jax.data.examples.tfrecords import matching_files
 from albert_jax.data.store.store import DocumentStore
 from albert_jax.data.text.tokenizers import load as load_tokenizer
@@ -191,6 +190,10 @@ class Spaced:
 
     source: PretrainingSource | GoogleRecords
     count: int
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        return self.source.weights
 
     @property
     def fingerprint(self) -> str:

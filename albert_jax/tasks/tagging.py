@@ -14,8 +14,8 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from albert_jax.data.labelled import tfds
 from albert_jax.data.labelled.conll import OUTSIDE, Sentence, read_conll, spans
+from albert_jax.data.labelled.framed import Windows, encode_words, in_windows
 from albert_jax.data.labelled.requests import Request, read_request, word_spans
-from albert_jax.data.labelled.windows import Windows, encode_words, in_windows
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError, refuse
 from albert_jax.model.config import AlbertConfig

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, classification_report, f1_score
 from albert_jax.commands.seeds import seeds
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
 from albert_jax.data.labelled.framed import frame
-from albert_jax.data.pydocs.extract import load_paragraphs
+from albert_jax.data.pydocs.paragraphs import load_paragraphs
 from albert_jax.engine.checkpoint import CheckpointConfig
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.errors import AlbertError

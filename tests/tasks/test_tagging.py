@@ -16,8 +16,8 @@ from sklearn.metrics import classification_report
 from albert_jax import experiment as experiments
 from albert_jax.commands.seeds import seeds
 from albert_jax.data.labelled.conll import read_conll
-from albert_jax.data.labelled.windows import Windows, encode_words, windows
-from albert_jax.data.pydocs.extract import Paragraph, write_paragraphs
+from albert_jax.data.labelled.framed import Windows, encode_words, windows
+from albert_jax.data.pydocs.paragraphs import Paragraph, write_paragraphs
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.engine.checkpoint import CheckpointConfig, flat, open_for_reading
 from albert_jax.engine.sharding import MeshConfig

@@ -1,9 +1,10 @@
 """Counter-based random numbers: every draw is a function of a key, so no generator state has to be saved.
 
-The stream is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-OOPSLA 2014). It is written out here, in about forty lines, because a resumed run must see the same bits under
-any NumPy and any Grain: NumPy promises that for its bit generators but not for what is drawn from them.
+The stream is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 """
+
+# Written out here, in some forty lines, because a resumed run must see the same bits under any NumPy and any Grain:
+# NumPy promises that for its bit generators, but not for what is drawn from them.
 
 import numpy as np
 
@@ -13,7 +14,8 @@ FIRST = 0xBF58476D1CE4E5B9
 SECOND = 0x94D049BB133111EB
 UNIT = 2.0**-53  # a double holds 53 random bits
 
-# Streams of one (seed, index): what is drawn for one purpose cannot move when another purpose draws more.
+# Streams of one (seed, index), so that drawing more for one purpose does not move what another purpose draws. The
+# numbers are part of every key: a new one would change all runs.
 PAIRS, MASKS, SHIFTS, ORDER = 1, 2, 3, 4
 
 SHUFFLE_ROUNDS = 6  # three on either side; four already pass for random when n is large
@@ -45,11 +47,9 @@ def key(*parts: int) -> int:
 
 
 class Draws:
-    """A short sequence of draws that starts at a key; make one per (seed, stream, index) and throw it away.
+    """A short sequence of draws that starts at a key; make one per (seed, stream, index) and throw it away."""
 
-    Scalars are plain Python integers: a handful of them costs less than one NumPy call.
-    """
-
+    # Scalars are plain Python integers: a handful of them costs less than one NumPy call.
     __slots__ = ("_state",)
 
     def __init__(self, *parts: int) -> None:
@@ -65,7 +65,9 @@ class Draws:
         return (self.word() >> 11) * UNIT
 
     def below(self, bound: int) -> int:
-        """An integer in [0, bound); its bias is under bound / 2**64."""
+        """An integer in [0, bound)."""
+        # A multiplication instead of a loop that rejects: the bias is below bound / 2**64, and each draw costs one
+        # word.
         return (self.word() * bound) >> 64
 
     def heads(self, coins: int) -> int:
@@ -88,20 +90,13 @@ class Draws:
 
 
 def shuffled(positions: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
-    """Where each position of a shuffled order points: a permutation of range(size) for every key.
+    """Which of `size` things stands at each position of a shuffled order: a permutation of range(size) for every key.
 
-    A Feistel network over a grid of about sqrt(size) x sqrt(size) cells, whose surplus cells are walked past
-    (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002). Nothing is stored and
-    nothing is enumerated, so element ten billion costs what element zero costs.
-
-    Args:
-        positions: int64 [n], each in [0, size).
-        size: how many things are shuffled.
-        keys: uint64 [n], the key of each position's permutation (one for each epoch).
-
-    Returns:
-        int64 [n], each in [0, size).
+    `positions`: int64 [n], each in [0, size); `keys`: uint64 [n], the key of each position's permutation (one for each
+    epoch). Returns int64 [n], each in [0, size).
     """
+    # A Feistel network over a grid of about sqrt(size) x sqrt(size) cells (Black and Rogaway, "Ciphers with arbitrary
+    # finite domains", CT-RSA 2002): no permutation is stored, so element ten billion costs what element zero costs.
     columns = max(1, int(np.ceil(np.sqrt(size))))
     rows = -(-size // columns)
     result = np.array(positions, dtype=np.uint64)
@@ -115,5 +110,6 @@ def shuffled(positions: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
             else:
                 low = (low + mix_array(high + salts) % np.uint64(columns)) % np.uint64(columns)
         result[todo] = high * np.uint64(columns) + low
+        # The grid has up to `columns` more cells than things: what lands on one of those is permuted again.
         todo = todo[result[todo] >= size]
     return result.astype(np.int64)

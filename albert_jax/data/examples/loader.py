@@ -1,8 +1,9 @@
 """Batches of examples on Grain, whose position is one number.
 
-Batch k holds batch_size examples of an endless (or finite) sequence, from place k * batch_size on, and each
-is a function of the seed and its place. So the position of a run is the number of the next batch: saved as
-such, it is restored by arithmetic, on any number of processes and workers, with no example made twice.
+Batch k holds the examples at positions k * batch_size .. (k + 1) * batch_size - 1 of a sequence that is endless or
+ends after some epochs, and each example is a function of the seed and its position. So the position of a run is the
+number of its next batch: it is restored by arithmetic, on any number of processes and workers, and no example is made
+twice.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from albert_jax.data.examples import draws
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse
 
 Batch = dict[str, np.ndarray]
 
@@ -22,85 +23,98 @@ ENDLESS = 1 << 62  # batches of a loader without an end
 READ_AHEAD = 4  # batches made before they are asked for, in each process or worker
 
 
-class ExampleSource(Protocol):
-    """Examples drawn for (seed, index); index counts on from epoch to epoch (`PretrainingSource` is one)."""
+class Source(Protocol):
+    """What a `Loader` reads: examples as a function of (seed, index). `PretrainingSource` is one.
 
-    def __len__(self) -> int: ...
+    Attributes:
+      weights: the fields that are set to 0 in rows which only fill up the last batch, so that these count for nothing
+      fingerprint: digest of what the examples are made from; a saved position belongs to it
+    """
 
-    def example(self, seed: int, index: int) -> Mapping[str, Any]: ...
+    @property
+    def weights(self) -> tuple[str, ...]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def __len__(self) -> int: ...  # examples of one epoch
+
+    def example(self, seed: int, index: int) -> Mapping[str, Any]: ...  # arrays or numbers; index counts on over epochs
 
 
-class ExampleList(Protocol):
-    """Examples that are the same in every epoch: any list of dicts of arrays or numbers."""
+@dataclass(frozen=True)
+class ExampleList:
+    """A list of dicts of arrays or numbers as a `Source`: the same examples in every epoch."""
 
-    def __len__(self) -> int: ...
+    rows: Sequence[Mapping[str, Any]]
+    weights: tuple[str, ...] = ()
+    fingerprint: str = ""
 
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def example(self, seed: int, index: int) -> Mapping[str, Any]:
+        return self.rows[index % len(self)]
 
 
 @dataclass(frozen=True)
 class _Batches:
     """This process's rows of batch k, as a function of k; all that a worker process is sent."""
 
-    source: ExampleSource | ExampleList
+    source: Source
     batch_size: int
     seed: int
     shuffle: bool
-    examples: int | None  # where the sequence ends
+    total: int  # examples of the sequence
     rows: tuple[int, ...]  # of every batch, those that are this process's
 
     def __call__(self, number: int) -> Batch:
-        places = number * self.batch_size + np.array(self.rows, np.int64)
-        real = np.ones(len(places), bool) if self.examples is None else places < self.examples
-        if self.examples is not None:  # rows past the end repeat the last example, and weigh nothing
-            places = np.minimum(places, self.examples - 1)
-        indices = self._indices(places).tolist()
-        if hasattr(self.source, "example"):
-            rows = [self.source.example(self.seed, index) for index in indices]
-        else:
-            rows = [self.source[index % len(self.source)] for index in indices]
+        positions = number * self.batch_size + np.array(self.rows, np.int64)
+        real = positions < self.total
+        # Rows past the end repeat the last example with weight 0: all batches have one shape, so one compiled program.
+        indices = self._indices(np.minimum(positions, self.total - 1))
+        rows = [self.source.example(self.seed, index) for index in indices.tolist()]
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        batch["example_weight"] = np.ones(len(rows), np.float32)
-        for name in batch:
-            if not real.all() and name.endswith(("_weight", "_weights")):
+        batch["example_weight"] = real.astype(np.float32)
+        if not real.all():
+            for name in self.source.weights:
                 batch[name][~real] = 0
         return batch
 
-    def _indices(self, places: np.ndarray) -> np.ndarray:
-        """The example at each place of the sequence: int64 [n] to int64 [n], one to one in every epoch."""
+    def _indices(self, positions: np.ndarray) -> np.ndarray:
+        """The example at each position of the sequence: int64 [n] to int64 [n], one to one in every epoch."""
         if not self.shuffle:
-            return places
+            return positions
         size = len(self.source)
-        epochs, places = np.divmod(places, size)
+        epochs, positions = np.divmod(positions, size)
         keys = [draws.key(self.seed, draws.ORDER, epoch) for epoch in epochs.tolist()]
-        return epochs * size + draws.shuffled(places, size, np.array(keys, np.uint64))
+        return epochs * size + draws.shuffled(positions, size, np.array(keys, np.uint64))
 
 
 class Loader:
     """Iterates over batches: dicts of arrays [rows, ...], with `example_weight` float32 [rows] added.
 
     The global batch is the same whatever the process count: each process makes the rows of it that its devices hold. A
-    finite sequence ends with a batch filled up by rows that count for nothing: `example_weight`
-    and every field named *_weight or *_weights are 0 there. Every process sees the same number of batches.
+    finite sequence ends with a batch that is filled up by rows whose `example_weight` and `source.weights` are 0. Every
+    process sees the same number of batches.
 
-    A loader is an iterator: it goes on where it stands, in another `for` too; `rewind` starts it over.
+    A loader is an iterator: another `for` goes on where the last one stopped; `rewind` starts it over.
 
     Args:
-        source: examples by (seed, index), or a list of dicts.
-        batch_size: examples of a global batch.
-        seed: of the order and of the examples.
-        shuffle: every epoch in an order of its own; without it, in the source's order.
-        epochs: how often each example comes; None for no end.
-        worker_count: processes that make batches; 0 makes them in a thread of this one.
-        rows: which rows of every batch to make; None for all.
+      source: the examples
+      batch_size: examples of a global batch
+      seed: of the order and of the examples
+      shuffle: every epoch in an order of its own; without it, in the source's order
+      epochs: how often each example comes; None for no end
+      worker_count: processes that make batches; 0 makes them in a thread of this one
+      rows: which rows of every batch to make; None for all
 
-    Raises:
-        AlbertError: an empty source, a row outside the batch, or a foreign state.
+    Raises AlbertError for an empty source, a row outside the batch, or a number that is too small.
     """
 
     def __init__(
         self,
-        source: ExampleSource | ExampleList,
+        source: Source,
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
@@ -108,36 +122,21 @@ class Loader:
         worker_count: int = 0,
         rows: Sequence[int] | None = None,
     ) -> None:
-        if not len(source):
-            raise AlbertError(
-                "there are no examples to load: the split is empty; choose another split or prepare more text"
-            )
-        if batch_size < 1:
-            raise AlbertError(f"batch_size is {batch_size}; it must be at least 1")
         rows = tuple(range(batch_size)) if rows is None else tuple(rows)
-        if not rows or min(rows) < 0 or max(rows) >= batch_size:
-            least, greatest = min(rows, default=0), max(rows, default=0)
-            raise AlbertError(f"rows {least} to {greatest} are not in a batch of {batch_size}")
-        if worker_count < 0 or (epochs is not None and epochs < 1):
-            raise AlbertError(
-                f"worker_count={worker_count}, epochs={epochs}: give 0 or more workers and 1 or more epochs"
-            )
-        examples = None if epochs is None else epochs * len(source)
-        self._batches = _Batches(source, batch_size, seed, shuffle, examples, rows)
-        self._end = ENDLESS if examples is None else -(-examples // batch_size)
+        refuse(_flaws(source, batch_size, epochs, worker_count, rows))
+        total = ENDLESS if epochs is None else epochs * len(source)
+        self._batches = _Batches(source, batch_size, seed, shuffle, total, rows)
+        self._end = ENDLESS if epochs is None else -(-total // batch_size)
         self._worker_count = worker_count
         self._next = 0
         self._iterator: grain.DatasetIterator | None = None
-        self._stream = {
-            "source": getattr(source, "fingerprint", ""),
-            "examples": len(source),
-            "batch_size": batch_size,
-            "seed": seed,
-            "shuffle": shuffle,
-        }
+        # What decides which examples a batch number stands for. Processes, workers and rows may change between saving
+        # a position and restoring it.
+        counts = {"examples": len(source), "batch_size": batch_size, "seed": seed, "shuffle": shuffle}
+        self._stream = {"source": source.fingerprint, **counts}
 
     def __len__(self) -> int:
-        """Batches from the first to the end; raises AlbertError where there is no end."""
+        """Batches from the first to the end. Raises AlbertError where there is no end."""
         if self._end == ENDLESS:
             raise AlbertError("this loader has no end; give it a number of epochs")
         return self._end
@@ -158,15 +157,15 @@ class Loader:
             self._iterator = self._start()
         batch = next(self._iterator)
         self._next += 1
-        if self._worker_count:  # a copy: what a worker sends lies in shared memory that ends with its last reference
+        if self._worker_count:
+            # A copy, because what a worker sends lies in shared memory that ends with its last reference.
             batch = {name: np.array(values) for name, values in batch.items()}
         return batch
 
     def _start(self) -> grain.DatasetIterator:
-        batches = grain.MapDataset.range(self._next, self._end).map(self._batches)
         # One thread: examples are made in Python, which runs one thread at a time.
         ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=READ_AHEAD)
-        dataset = batches.to_iter_dataset(ahead)
+        dataset = grain.MapDataset.range(self._next, self._end).map(self._batches).to_iter_dataset(ahead)
         if self._worker_count:
             flags.FLAGS.mark_as_parsed()  # Grain reads absl flags when it starts workers; we parse none
             workers = min(self._worker_count, self._end - self._next)
@@ -175,18 +174,18 @@ class Loader:
 
     def get_state(self) -> dict[str, Any]:
         """The position, as JSON: the number of the next batch, and which sequence it counts in."""
+        # Our own count and not Grain's state, which would also hold the workers and what they have read ahead.
         return {"next_batch": self._next, "stream": dict(self._stream)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes to a saved position, whatever the process and worker counts then and now; no replay."""
-        for name, value in self._stream.items():
-            saved = state["stream"].get(name)
-            if saved != value:
-                what = "the training examples" if name == "source" else name
-                raise AlbertError(
-                    f"the saved data position belongs to another sequence: {what} changed from {saved!r} to {value!r}; "
-                    "set that back, or start in a new workdir"
-                )
+        """Goes to a saved position, without a replay. Raises AlbertError for a position of another sequence."""
+        refuse(
+            "the saved data position belongs to another sequence: "
+            f"{'the training examples' if name == 'source' else name} changed from {saved!r} to {value!r}; "
+            "set that back, or start in a new workdir"
+            for name, value in self._stream.items()
+            if (saved := state["stream"].get(name)) != value
+        )
         self.close()
         self._next = int(state["next_batch"])
 
@@ -201,3 +200,16 @@ class Loader:
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
+
+
+def _flaws(
+    source: Source, batch_size: int, epochs: int | None, worker_count: int, rows: tuple[int, ...]
+) -> Iterator[str]:
+    if not len(source):
+        yield "there are no examples to load: the split is empty; choose another split or prepare more text"
+    if batch_size < 1:
+        yield f"batch_size is {batch_size}; it must be at least 1"
+    if not rows or min(rows) < 0 or max(rows) >= batch_size:
+        yield f"rows {min(rows, default=0)} to {max(rows, default=0)} are not in a batch of {batch_size}"
+    if worker_count < 0 or (epochs is not None and epochs < 1):
+        yield f"worker_count={worker_count}, epochs={epochs}: give 0 or more workers and 1 or more epochs"

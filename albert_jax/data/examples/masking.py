@@ -1,22 +1,20 @@
 """Masked-word targets: n-gram whole-word masking (ALBERT, section 4.1), drawn anew for every example.
 
-Words are runs of pieces that begin where the vocabulary says a word begins. A span of n words is drawn with
-p(n) proportional to 1/n and covers words of one segment only: nothing is masked across a [SEP], and a piece
-that happens to follow a [SEP] is never taken for the rest of the word before it.
-
-The walk differs from the original's in one point: a span that meets a covered word tries its length at the
-next place instead of being dropped, so that collisions do not thin out the long spans.
+Words are runs of pieces that begin where the vocabulary says that a word begins. A span of n words is drawn with p(n)
+proportional to 1/n. It lies within one segment: nothing is masked across a [SEP].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
+from albert_jax import fields
 from albert_jax.data.examples import draws
-from albert_jax.errors import AlbertError
+from albert_jax.errors import refuse
+from albert_jax.fields import knob
 
 
 class Vocabulary(Protocol):
@@ -40,14 +38,16 @@ class Vocabulary(Protocol):
 class MaskConfig:
     """Which pieces are predicted, and what the model sees in their place."""
 
-    rate: float = 0.15  # predicted share of an example's pieces, [CLS] and [SEP] counted as in the original
-    max_predictions: int = 0  # P, prediction slots of an example; 0 = ceil(rate * S). The original: 20, at any S
-    max_ngram: int = 3  # longest span in words
-    mask_share: float = 0.8  # share of predicted pieces shown as [MASK], drawn for each piece
-    random_share: float = 0.1  # share shown as a random piece; the rest is shown as it is
+    # Predicted share of an example's pieces, [CLS] and [SEP] counted as in the original
+    rate: float = knob(0.15, above=0, below=1)
+    # P, prediction slots of an example; 0 = ceil(rate * S). The original: 20, at any S
+    max_predictions: int = knob(0, at_least=0)
+    max_ngram: int = knob(3, at_least=1)  # longest span in words
+    mask_share: float = knob(0.8, at_least=0, at_most=1)  # share of predicted pieces shown as [MASK], drawn for each
+    random_share: float = knob(0.1, at_least=0, at_most=1)  # share shown as a random piece; the rest is shown as it is
     replacement: Literal["ordinary", "any"] = "ordinary"  # random pieces: no special ones, or (the original) any
-    # How spans are chosen: "segment" as told above; "google_compat" is the original's walk and its rule of where a
-    # word starts (`data/google_masks.py`)
+    # How spans are chosen: "segment" keeps them in a segment; "google_compat" is the original's walk and its rule of
+    # where a word starts (`google_compat.GoogleMasker`)
     spans: Literal["segment", "google_compat"] = "segment"
 
     @classmethod
@@ -59,26 +59,20 @@ class MaskConfig:
         """P: prediction slots of an example of `max_length` pieces."""
         return self.max_predictions or math.ceil(self.rate * max_length - 1e-9)
 
-    def check(self, max_length: int) -> None:
-        """Raises AlbertError where a field's value cannot be used."""
-        if not 0 < self.rate < 1:
-            raise AlbertError(f"rate={self.rate}: give the masked share, between 0 and 1")
-        if not 0 <= self.max_predictions <= max_length:
-            raise AlbertError(
+    def flaws(self, max_length: int) -> Iterator[str]:
+        """What does not go together for examples of `max_length` pieces, or names no rule of spans."""
+        if self.spans not in ("segment", "google_compat"):
+            yield f"spans={self.spans!r}: choose segment or google_compat"
+        if self.max_predictions > max_length:
+            yield (
                 f"max_predictions={self.max_predictions}: give 1 to max_length={max_length} slots, "
                 "or 0 for rate * max_length"
             )
-        if self.max_ngram < 1:
-            raise AlbertError(f"max_ngram={self.max_ngram}: the longest span needs one word at least")
-        if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
-            raise AlbertError(
+        if self.mask_share + self.random_share > 1:
+            yield (
                 f"mask_share={self.mask_share}, random_share={self.random_share}: give shares that add up to "
                 "1 at most; what is left is shown as it is"
             )
-        if self.spans not in ("segment", "google_compat"):
-            raise AlbertError(f"spans={self.spans!r}: choose segment or google_compat")
-        if self.replacement not in ("ordinary", "any"):
-            raise AlbertError(f"replacement={self.replacement!r}: choose ordinary or any")
 
 
 @dataclass(frozen=True)
@@ -87,23 +81,24 @@ class Masked:
 
     input_ids: np.ndarray  # int32 [S]
     positions: np.ndarray  # int32 [P], sorted; 0 in unused slots
-    labels: np.ndarray  # int32 [P], the pieces that were there; 0 in unused slots
+    labels: np.ndarray  # int32 [P], the original pieces; 0 in unused slots
     weights: np.ndarray  # float32 [P], 1 in used slots
 
 
 class Masker:
-    """Masks examples of one length and vocabulary.
+    """Masks examples of one length and vocabulary. Raises AlbertError for a configuration that cannot be used.
 
     Before: input_ids [CLS] the cat sat . [SEP] it slept . [SEP] [PAD]
     After:  input_ids [CLS] the [MASK] [MASK] . [SEP] it slept . [SEP] [PAD], positions 2 3 0, weights 1 1 0
     """
 
     def __init__(self, config: MaskConfig, vocabulary: Vocabulary, max_length: int) -> None:
-        config.check(max_length)
+        refuse(config.flaws(max_length))
+        fields.check(config, "masks")
         self.config = config
         self.slots = config.slots(max_length)
         self._mask_id = vocabulary.mask_id
-        # As a table: specials close the word before them, and can belong to no span.
+        # As a table: special pieces end the word before them and belong to no span.
         self._special = np.zeros(vocabulary.vocab_size, bool)
         self._special[[vocabulary.pad_id, vocabulary.cls_id, vocabulary.sep_id, vocabulary.mask_id]] = True
         self._starts = np.asarray(vocabulary.word_starts, bool) | self._special
@@ -122,21 +117,16 @@ class Masker:
         return min(self.slots, max(1, round(self.config.rate * length)))
 
     def apply(self, input_ids: np.ndarray, length: int, draw: draws.Draws) -> Masked:
-        """Masks one example.
+        """The pieces as the model shall see them (a copy), and what it shall predict.
 
-        Args:
-            input_ids: int32 [S], special pieces in place, padded after `length`.
-            length: pieces that are not padding.
-            draw: where the random numbers come from.
-
-        Returns:
-            A copy of the pieces as the model shall see them, and what it shall predict.
+        `input_ids`: int32 [S] with special pieces, padded after `length`.
         """
         used, kinds, others = self._targets(input_ids, length, draw)
         count = len(used)
         masked = np.array(input_ids, dtype=np.int32)
         originals = masked[used]
         noise = self._replacements[(others[:count] * len(self._replacements)).astype(np.int64)]
+        # One draw a piece and not a word, as in the original: a masked word may be shown in part.
         kinds, kept_from = kinds[:count], self.config.mask_share + self.config.random_share
         shown = np.where(kinds < kept_from, noise, originals)
         masked[used] = np.where(kinds < self.config.mask_share, self._mask_id, shown)
@@ -149,26 +139,26 @@ class Masker:
     def _targets(
         self, input_ids: np.ndarray, length: int, draw: draws.Draws
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The places to predict, int32 [n] in order, and two rows of numbers in [0, 1) that say what is shown there."""
+        """The positions to predict, int32 [n] sorted, and two rows of numbers in [0, 1) that say what is shown."""
         edges, free = self._words(input_ids[:length])
         budget = self.budget(length)
         uniforms = draw.uniforms(len(free) + 3 * budget)  # one call: NumPy's cost here is by the call
         lengths, kinds, others = uniforms[len(free) :].reshape(3, budget)
         order = np.argsort(uniforms[: len(free)]).tolist()
         spans = sorted(_choose(edges, free, order, self.ngram_lengths(lengths).tolist(), budget))
-        return np.array([place for begin, end, _ in spans for place in range(begin, end)], np.int32), kinds, others
+        return np.array([i for begin, end, _ in spans for i in range(begin, end)], np.int32), kinds, others
 
     def _words(self, pieces: np.ndarray) -> tuple[list[int], list[bool]]:
-        """Word k is pieces[edges[k] : edges[k + 1]]; free[k] is False where it is a special piece.
-
-        A word of more pieces than there are prediction slots (an address, a script without spaces under a
-        rule that does not know it) could never be masked whole; it counts as one word a piece.
-        """
+        """Word k is pieces[edges[k] : edges[k + 1]]; free[k] is False where it is a special piece."""
         special = self._special[pieces]
         starts = np.ones(len(pieces) + 1, bool)  # one more: the last word's end
-        starts[1:-1] = self._starts[pieces[1:]] | special[:-1]  # what follows [CLS] or [SEP] begins a word
+        # What follows [CLS] or [SEP] begins a word: a cut may have left the rest of one, and the word that it belonged
+        # to is not the one before the [SEP].
+        starts[1:-1] = self._starts[pieces[1:]] | special[:-1]
         edges = np.flatnonzero(starts)
         sizes = edges[1:] - edges[:-1]
+        # A word of more pieces than there are prediction slots (an address, a script without spaces) could never be
+        # masked whole: each of its pieces counts as a word.
         if sizes.max() > self.slots:
             starts[:-1] |= np.repeat(sizes > self.slots, sizes)
             edges = np.flatnonzero(starts)
@@ -178,31 +168,29 @@ class Masker:
 def _choose(
     edges: Sequence[int], free: list[bool], order: Sequence[int], lengths: Sequence[int], budget: int
 ) -> list[tuple[int, int, int]]:
-    """Walks over the words in random order and covers spans of the drawn lengths until the budget is spent.
-
-    A span that would overspend is shortened by words; what still does not fit is left for a smaller word
-    later in the walk. A second walk, one word at a time, spends what the first left over.
+    """Spans (begin, end, words) of pieces, in the order in which they are chosen: `budget` pieces, if they can be had.
 
     Args:
-        edges: where the words begin, and where the last one ends.
-        free: for each word whether it may be covered; entries of covered words become False.
-        order: the words in the order of the walk.
-        lengths: drawn span lengths in words, `budget` of them.
-        budget: pieces to cover.
-
-    Returns:
-        Spans (begin, end, words) of pieces, in the order of the walk.
+      edges: where the words begin, and where the last one ends
+      free: for each word whether it may be covered; entries of covered words become False
+      order: the words as they are visited
+      lengths: drawn span lengths in words, `budget` of them
+      budget: pieces to cover
     """
     spans: list[tuple[int, int, int]] = []
     words = len(free)
     drawn = iter(lengths)
     size = next(drawn)
+    # The first walk covers spans of the drawn lengths; the second, one word at a time, spends what the first left over.
     for longest in (len(edges), 1):
         for word in order:
             count = min(size, longest)
+            # A span that meets a covered word tries its length at the next word. The original drops it with its length,
+            # so that collisions thin out the long spans.
             if word + count > words or not all(free[word : word + count]):
                 continue
             begin = edges[word]
+            # One that would overspend is shortened by words; what still does not fit leaves the rest to a smaller word.
             while count and edges[word + count] - begin > budget:
                 count -= 1
             if not count:

@@ -1,22 +1,24 @@
 """Segment pairs with order labels, drawn from a document store as a function of (seed, index).
 
-An epoch has one slot for about every `max_length` pieces of each document, so slot numbers follow from the
-documents' lengths alone and example ten billion costs what example zero costs. Nothing is planned or stored.
-
-Sentence order (ALBERT, section 3.1): two consecutive stretches of one document, label 0 in their order and 1
-swapped. The original's tool takes the second half of a one-sentence chunk from another document and calls it
-swapped, which turns the task into next-sentence prediction where documents are short. Here both halves always
-come from one document, and a document of one sentence serves the masked-word loss alone.
+Sentence order (ALBERT, section 3.1): two consecutive stretches of one document, label 0 in their order and 1 swapped.
+Both halves always come from one document; a document of one sentence serves the masked-word loss alone.
+`google_compat` has the original's rules instead.
 """
 
+# The original's tool takes the second half of a one-sentence chunk from another document and calls it swapped: where
+# documents are short, that turns the task into next-sentence prediction, which the paper argues against.
+
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
+from albert_jax import fields
 from albert_jax.data.examples import draws
-from albert_jax.errors import AlbertError
+from albert_jax.errors import refuse
+from albert_jax.fields import knob
 
 
 class Documents(Protocol):
@@ -38,15 +40,16 @@ class Documents(Protocol):
 class PairConfig:
     """How an example's text is chosen."""
 
-    max_length: int = 512  # S: pieces of an example with [CLS] and [SEP]
+    max_length: int = knob(512, at_least=8)  # S: pieces of an example with [CLS] and [SEP]
     # "sop": sentence order; "nsp": the second half of label 1 comes from another document; "off": one segment
     order: Literal["sop", "nsp", "off"] = "sop"
     # Where a pair is too long, "ends" drops a half's surplus from one end, by a coin; "pieces" flips a coin
     # for each piece, as the original does, and so hardly ever shows a document's first and last pieces
     cut: Literal["ends", "pieces"] = "ends"
-    short_prob: float = 0.1  # share of examples whose length is drawn evenly from what fits, each on its own
-    # How documents are divided: "even" shows every part of a document about as often; "google_compat" is the
-    # original's walk (`data/google_pairs.py`): short lengths drawn for a document, foreign halves for lone sentences
+    # Share of examples whose length is drawn evenly from what fits, each on its own
+    short_prob: float = knob(0.1, at_least=0, at_most=1)
+    # How documents are divided: "even" shows every part of a document about as often; "google_compat" is the original's
+    # walk (`google_compat.GooglePairs`): short lengths drawn for a document, foreign halves for lone sentences
     chunks: Literal["even", "google_compat"] = "even"
 
     @classmethod
@@ -64,20 +67,12 @@ class PairConfig:
         """Text pieces of an average example, short ones included: the length of a slot."""
         return self.max_pieces - self.short_prob * (self.max_pieces - 2) / 2
 
-    def check(self) -> None:
-        """Raises AlbertError where a field's value cannot be used."""
-        if self.order not in ("sop", "nsp", "off"):
-            raise AlbertError(f"order={self.order!r}: choose sop, nsp or off")
-        if self.cut not in ("ends", "pieces"):
-            raise AlbertError(f"cut={self.cut!r}: choose ends or pieces")
+    def flaws(self) -> Iterator[str]:
+        """What does not go together, or names no rule of chunks."""
         if self.chunks not in ("even", "google_compat"):
-            raise AlbertError(f"chunks={self.chunks!r}: choose even or google_compat")
+            yield f"chunks={self.chunks!r}: choose even or google_compat"
         if self.chunks == "google_compat" and self.order != "sop":
-            raise AlbertError(f"chunks='google_compat' makes sentence-order pairs; set order='sop', not {self.order!r}")
-        if self.max_length < 8:
-            raise AlbertError(f"max_length={self.max_length}: at least 8 pieces are needed for two segments")
-        if not 0 <= self.short_prob <= 1:
-            raise AlbertError(f"short_prob={self.short_prob}: give a share between 0 and 1")
+            yield f"chunks='google_compat' makes sentence-order pairs; set order='sop', not {self.order!r}"
 
 
 @dataclass(frozen=True)
@@ -91,32 +86,46 @@ class Pair:
     document: int = 0  # where `first` comes from; tests and `inspect` read it
 
 
+def check(documents: Documents, config: PairConfig) -> None:
+    """Raises AlbertError for a configuration that cannot be met, or not with these documents."""
+    refuse(config.flaws())
+    fields.check(config, "pairs")
+    refuse(_lacks(documents, config))
+
+
+def _lacks(documents: Documents, config: PairConfig) -> Iterator[str]:
+    filled = np.asarray(documents.lengths) > 0
+    if not filled.any():
+        yield "the document store holds no text; prepare a corpus that has some"
+    if config.chunks == "google_compat" or config.order == "off":
+        return  # the original's rules make a pair of anything: a lone sentence gets a foreign half
+    if not (np.asarray(documents.sentence_counts) > 1).any():
+        yield (
+            f"order={config.order!r} needs documents of two sentences or more, and this store has none; "
+            "put one sentence a line and a blank line between documents, or set order='off'"
+        )
+    if config.order == "nsp" and filled.sum() < 2:
+        yield "order='nsp' needs two documents or more; set order='sop' or order='off'"
+
+
 class PairSource:
     """Random access to segment pairs: `len(source)` slots an epoch, `source.pair(seed, index)`.
 
-    Slot k of a document of n slots aims at a point in the k-th of n equal parts. Where in its part is drawn
-    once for each document and epoch, so the slots of an epoch stay evenly spaced while every epoch cuts the
-    document elsewhere. The chunk begins at the sentence nearest to half a length before that point,
-    moved to lie inside the document. An average piece is seen about once an epoch, the outermost ones less.
+    A document has one slot for about every `mean_pieces` of its pieces, so an average piece is seen about once an
+    epoch, the outermost ones less. Slot k of a document's n slots aims at a point in the k-th of n equal parts of it;
+    the chunk begins at the sentence nearest to half a length before that point, moved to lie inside the document.
 
-    Raises:
-        AlbertError: no text at all, or (for "sop" and "nsp") no document that could show an order.
+    Raises AlbertError for a configuration that cannot be met, a store without text, or (for "sop" and "nsp") without a
+    document that could show an order.
     """
 
     def __init__(self, documents: Documents, config: PairConfig) -> None:
-        config.check()
+        check(documents, config)
         self.config = config
         self._documents = documents
+        # Slot numbers follow from the lengths alone: nothing is planned or stored, and example ten billion costs what
+        # example zero costs.
         lengths = np.asarray(documents.lengths, dtype=np.int64)
-        if not lengths.any():
-            raise AlbertError("the document store holds no text; prepare a corpus that has some")
-        if config.order != "off" and not (np.asarray(documents.sentence_counts) > 1).any():
-            raise AlbertError(
-                f"order={config.order!r} needs documents of two sentences or more, and this store has none; "
-                "put one sentence a line and a blank line between documents, or set order='off'"
-            )
-        if config.order == "nsp" and (lengths > 0).sum() < 2:
-            raise AlbertError("order='nsp' needs two documents or more; set order='sop' or order='off'")
         slots = np.rint(lengths / config.mean_pieces).astype(np.int64)
         self._ends = np.cumsum(np.where(lengths > 0, np.maximum(slots, 1), 0))
 
@@ -131,6 +140,8 @@ class PairSource:
         before = int(self._ends[document - 1]) if document else 0
         slots = int(self._ends[document]) - before
         text = _Text(*self._documents[document])
+        # Where in its part a slot aims is drawn once for each document and epoch: the slots of an epoch stay evenly
+        # spaced, and every epoch cuts the document elsewhere.
         shift = draws.Draws(seed, draws.SHIFTS, epoch, document).uniform()
         centre = int((slot - before + shift) * text.total / slots)
 
@@ -159,14 +170,14 @@ class PairSource:
         # The swap comes before the cut: the cut favours the first half by a piece and would tell the order.
         return Pair(*_cut(draw, left, right, target, self.config.cut), label, 1.0, document)
 
-    def _foreign(self, draw: draws.Draws, before: int, slots: int, room: int) -> np.ndarray:
-        """Whole sentences of another document (drawn by its slots): `room` pieces, if it has them."""
+    def _foreign(self, draw: draws.Draws, before: int, slots: int, wanted: int) -> np.ndarray:
+        """Whole sentences of another document (drawn by its slots): `wanted` pieces, if it has them."""
         slot = draw.below(len(self) - slots)
         document = bisect_right(self._ends, slot if slot < before else slot + slots)
         text = _Text(*self._documents[document])
         first = draw.below(len(text.starts))
         low = text.edge(first)
-        last = bisect_left(text.starts, low + max(1, room), first + 1)
+        last = bisect_left(text.starts, low + max(1, wanted), first + 1)
         return text.pieces[low : min(text.edge(last), low + self.config.max_pieces)]
 
 
@@ -183,19 +194,15 @@ class _Text:
         return int(self.starts[sentence]) if sentence < len(self.starts) else self.total
 
     def entry(self, sentence: int, piece: int, limit: int) -> int:
-        """Where to enter a sentence to read about `piece`, which is in it.
-
-        At its start; but a sentence of more than `limit` pieces is entered at the piece itself, or what lies
-        deep in it would never be shown.
-        """
+        """The piece at which to enter a sentence to read about `piece`, which is in it."""
         begin = self.edge(sentence)
+        # A sentence of more than `limit` pieces is entered in its middle, or what lies deep in it would never be shown.
         return begin if self.edge(sentence + 1) - begin <= limit else piece
 
     def chunk(self, centre: int, target: int, limit: int) -> tuple[int, int, int]:
         """Whole sentences of at least `target` pieces (if the document has them) about the piece `centre`.
 
-        Returns:
-            (first, low, last): sentences first .. last - 1, to be read from piece `low` on.
+        Returns (first, low, last): sentences first .. last - 1, to be read from piece `low` on.
         """
         wish = max(0, centre - target // 2)
         latest = max(0, self.total - target)
@@ -213,11 +220,9 @@ class _Text:
 def _cut(
     draw: draws.Draws, first: np.ndarray, second: np.ndarray, target: int, cut: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts two halves to `target` pieces together, as `PairConfig.cut` says.
-
-    The original drops one piece after the other, each from the half that is longer at that moment. What each
-    half keeps follows in closed form; how many of the dropped ones were in front is then one draw.
-    """
+    """Cuts two halves to `target` pieces together, as `PairConfig.cut` says."""
+    # The original drops one piece after the other, each from the half that is longer at that moment. What each half
+    # keeps follows in closed form; how many of the dropped ones were in front is then one draw.
     keeps = (
         min(len(first), max(target - target // 2, target - len(second))),
         min(len(second), max(target // 2, target - len(first))),

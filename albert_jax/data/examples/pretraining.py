@@ -1,27 +1,33 @@
-"""Pretraining examples: a segment pair with its special pieces, masked; a function of (seed, index)."""
+"""Pretraining examples: drawn from a document store, or read from records of the original's data tool."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from albert_jax.data.examples import draws
-from albert_jax.data.examples.google_masks import GoogleMasker
-from albert_jax.data.examples.google_pairs import GooglePairs
+from albert_jax.data.examples.google_compat import GoogleMasker, GooglePairs
 from albert_jax.data.examples.masking import MaskConfig, Masker, Vocabulary
 from albert_jax.data.examples.pairs import Documents, PairConfig, PairSource
+from albert_jax.data.examples.tfrecords import TFRecords, parse_example
+from albert_jax.errors import AlbertError, refuse, retold
+
+_WEIGHTS = ("masked_weights", "order_weight")
 
 
 class PretrainingSource:
-    """Masked-word and sentence-order examples over a document store, for `albert_jax.data.examples.loader.Loader`.
+    """Masked-word and sentence-order examples over a document store.
 
-    Example `index` belongs to epoch index // len(source) and is the same in every process, order and run with
-    the same seed. Its text is of the document that the index names (see `PairSource`); its masks are drawn
-    with it, so an epoch never repeats the masks of another.
+    Example `index` belongs to epoch index // len(source) and is the same in every process, order and run with the same
+    seed. Its text is of the document that the index names (see `PairSource`); its masks are drawn with it, so an epoch
+    never repeats the masks of another.
 
-    Raises:
-        AlbertError: a configuration that cannot be met, or a store without text or without orders.
+    Raises AlbertError for a configuration that cannot be met, or a store without text or without orders.
     """
+
+    weights = _WEIGHTS
 
     def __init__(
         self,
@@ -34,8 +40,8 @@ class PretrainingSource:
         self.pairs = (GooglePairs if pairs.chunks == "google_compat" else PairSource)(documents, pairs)
         self.masker = (GoogleMasker if masks.spans == "google_compat" else Masker)(masks, vocabulary, pairs.max_length)
         self._cls_id, self._sep_id, self._pad_id = vocabulary.cls_id, vocabulary.sep_id, vocabulary.pad_id
-        # Goes with a saved data position, since the same place in another corpus is another place. A corpus
-        # is told by its vocabulary and the lengths of its documents.
+        # A corpus is recognised by its vocabulary and the lengths of its documents: reading all of it would take
+        # minutes.
         identity = (getattr(documents, "fingerprint", ""), self.pairs.config, self.masker.config)
         digest = hashlib.blake2b(repr(identity).encode(), digest_size=8)
         digest.update(np.asarray(documents.lengths, np.int64).tobytes())
@@ -53,9 +59,8 @@ class PretrainingSource:
             input_ids [CLS] e f . [SEP] a [MASK] c d . [SEP] [PAD]  segment_ids 0 0 0 0 0 1 1 1 1 1 1 0
             masked_positions 6 0, masked_ids b 0, masked_weights 1 0, order_label 1, order_weight 1
 
-        Returns:
-            input_ids, segment_ids int32 [S]; mask bool [S] (True = real piece); masked_positions, masked_ids
-            int32 [P]; masked_weights float32 [P]; order_label int32 []; order_weight float32 [].
+        Returns input_ids, segment_ids int32 [S]; mask bool [S] (True = real piece); masked_positions, masked_ids int32
+        [P]; masked_weights float32 [P]; order_label int32 []; order_weight float32 [].
         """
         pair = self.pairs.pair(seed, index)
         size = self.pairs.config.max_length
@@ -84,3 +89,97 @@ class PretrainingSource:
             "order_label": np.int32(pair.label),
             "order_weight": np.float32(pair.weight),
         }
+
+
+# The fields of a record that `create_pretraining_data.py` wrote: S values, P values, one. `token_boundary` (which
+# pieces start a word) is left out: it is for masking anew, which the original's release lacks.
+_PIECES = ("input_ids", "input_mask", "segment_ids")
+_SLOTS = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
+_LABEL = "next_sentence_labels"
+_BASELINE_EXAMPLES = 2000  # that the unigram counts are taken over, evenly spaced
+
+
+class GoogleRecords:
+    """Examples of TFRecord files in the files' order, the same in every epoch.
+
+    Attributes:
+      max_length: S, pieces of an example
+      predictions: P, prediction slots of an example
+
+    Raises AlbertError, naming file and record: no record, one that is damaged, lacks a field, is of other lengths than
+    the first, or has ids outside the vocabulary.
+    """
+
+    weights = _WEIGHTS
+
+    def __init__(self, files: Sequence[str | Path], vocab_size: int) -> None:
+        self._records = TFRecords(files)
+        self._vocab_size = vocab_size
+        if not len(self._records):
+            raise AlbertError(f"{', '.join(map(str, files))}: no records; make them with the original's data tool")
+        first = self._parsed(0)
+        self.max_length, self.predictions = len(first["input_ids"]), len(first["masked_lm_positions"])
+        names = [(path.name, path.stat().st_size) for path in self._records.files]
+        self.fingerprint = hashlib.blake2b(repr((names, vocab_size)).encode(), digest_size=8).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def example(self, seed: int, index: int) -> dict[str, Any]:
+        """Record index % len(source); the seed changes nothing. Shapes and types: `PretrainingSource.example`."""
+        index %= len(self._records)
+        found = self._parsed(index)
+        refuse(f"{self._records.name(index)}: {flaw}" for flaw in self._flaws(found))
+        return {
+            "input_ids": found["input_ids"].astype(np.int32),
+            "segment_ids": found["segment_ids"].astype(np.int32),
+            "mask": found["input_mask"] != 0,
+            "masked_positions": found["masked_lm_positions"].astype(np.int32),
+            "masked_ids": found["masked_lm_ids"].astype(np.int32),
+            "masked_weights": found["masked_lm_weights"].astype(np.float32),
+            "order_label": np.int32(found[_LABEL][0]),
+            "order_weight": np.float32(1),
+        }
+
+    def unigram_counts(self) -> np.ndarray:
+        """How often each piece occurs in the text of some records, [CLS] and [SEP] included: int64 [V]."""
+        counts = np.zeros(self._vocab_size, np.int64)
+        for index in np.unique(np.linspace(0, len(self) - 1, _BASELINE_EXAMPLES).astype(np.int64)).tolist():
+            example = self.example(0, index)
+            used = example["masked_weights"] > 0
+            example["input_ids"][example["masked_positions"][used]] = example["masked_ids"][used]
+            counts += np.bincount(example["input_ids"][example["mask"]], minlength=self._vocab_size)
+        return counts
+
+    def _parsed(self, index: int) -> dict[str, np.ndarray]:
+        with retold(lambda message: f"{self._records.name(index)} is no tf.train.Example ({message})", ValueError):
+            found = parse_example(self._records[index])
+        arrays = {name: values for name, values in found.items() if isinstance(values, np.ndarray)}
+        if missing := [name for name in (*_PIECES, *_SLOTS, _LABEL) if name not in arrays]:
+            raise AlbertError(
+                f"{self._records.name(index)} has no numbers in {', '.join(missing)}; it has "
+                f"{', '.join(sorted(found)) or 'nothing'}: give files that the original's create_pretraining_data wrote"
+            )
+        return arrays
+
+    def _flaws(self, found: dict[str, np.ndarray]) -> Iterator[str]:
+        sizes = dict.fromkeys(_PIECES, self.max_length) | dict.fromkeys(_SLOTS, self.predictions) | {_LABEL: 1}
+        for name, size in sizes.items():
+            if len(found[name]) != size:
+                yield (
+                    f"{name} has {len(found[name])} values, where the first record has {size}; give files of one "
+                    "--max_seq_length and --max_predictions_per_seq"
+                )
+        limits = {
+            "input_ids": self._vocab_size, "masked_lm_ids": self._vocab_size, "segment_ids": 2,
+            "masked_lm_positions": self.max_length, _LABEL: 2,
+        }  # fmt: skip
+        for name, limit in limits.items():
+            values = found[name]
+            if len(values) and (values.min() < 0 or values.max() >= limit):
+                yield (
+                    f"{name} goes from {values.min()} to {values.max()}, and 0 to {limit - 1} is possible; is this the "
+                    "vocabulary that the records were made with?"
+                )
+        if not found["input_mask"].any():
+            yield "input_mask is 0 everywhere, the record has no text"

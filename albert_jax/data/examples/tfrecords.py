@@ -2,36 +2,34 @@
 
 A record is its length (uint64), that length's checksum (uint32), the bytes, and their checksum; all little-endian.
 The checksums are masked CRC-32C. An Example is a protobuf message: a map from names to lists of integers (varints),
-of float32 or of bytes. Sources: TensorFlow's `core/lib/io/record_writer.cc`, `core/example/example.proto`, and
-protobuf's description of its encoding.
+of float32 or of bytes.
 """
+
+# Sources: TensorFlow's `core/lib/io/record_writer.cc`, `core/example/example.proto`, and protobuf's description of its
+# encoding. Example's three messages are read by hand, so that a worker need not import TensorFlow Datasets for its
+# generated classes.
 
 import glob
 import mmap
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from albert_jax.data.examples.crc32c import masked_crc32c
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, retold
 
 _HEADER = 12  # bytes before a record: length, checksum
 _FOOTER = 4  # and after it: checksum
 
 
 def matching_files(pattern: str) -> list[Path]:
-    """The files that a path or a glob pattern names, in order of their names.
-
-    Raises:
-        AlbertError: there is none.
-    """
-    files = (
-        [Path(pattern)] if Path(pattern).is_file() else [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
-    )
-    files = [path for path in files if path.is_file()]
+    """The files that a path or a glob pattern names, by name. Raises AlbertError where there is none."""
+    # A file whose name looks like a pattern ("a[1].tfrecord") is that file.
+    names = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+    files = [path for path in map(Path, names) if path.is_file()]
     if not files:
         raise AlbertError(f"{pattern}: there is no such file; give a TFRecord file or a pattern in quotes")
     return files
@@ -41,10 +39,9 @@ class TFRecords:
     """The records of several files, one after the other: `len(records)`, `records[i]` is bytes.
 
     Opening reads the header of every record once (some microseconds each) and keeps where it lies; the files are
-    memory-mapped. Picklable: a worker maps the files anew and is sent the index.
+    memory-mapped. Picklable.
 
-    Raises:
-        AlbertError: a file that cannot be read, is cut short, or whose checksums do not fit; file and record are named.
+    Raises AlbertError, naming file and record: a file that cannot be read, is cut short, or whose checksums do not fit.
     """
 
     def __init__(self, files: Sequence[str | Path]) -> None:
@@ -69,7 +66,7 @@ class TFRecords:
         return record
 
     def name(self, index: int) -> str:
-        """What to call a record in an error: its file and its number there, from 0."""
+        """What to call a record in an error: its file and its number in it, from 0."""
         file, number = self._where(index)
         return f"{self.files[file]}: record {number}"
 
@@ -83,16 +80,14 @@ class TFRecords:
         mapped = self._maps[file]
         if mapped is None:
             path = self.files[file]
-            try:
-                with path.open("rb") as handle:
-                    if not path.stat().st_size:
-                        return b""  # an empty file cannot be mapped
-                    mapped = self._maps[file] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-            except OSError as error:
-                raise AlbertError(f"{path}: cannot be read ({error.strerror or error})") from error
+            with retold(lambda message: f"{path}: cannot be read ({message})", OSError), path.open("rb") as handle:
+                if not path.stat().st_size:
+                    return b""  # an empty file cannot be mapped
+                mapped = self._maps[file] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         return mapped
 
     def __getstate__(self) -> dict[str, Any]:
+        # A worker is sent the index, and maps the files anew.
         return {**self.__dict__, "_maps": [None] * len(self.files)}
 
 
@@ -103,13 +98,14 @@ def _offsets(path: Path, data: mmap.mmap | bytes) -> np.ndarray:
     while begin < size:
         header = data[begin : begin + _HEADER]
         end = begin + _HEADER + int.from_bytes(header[:8], "little") + _FOOTER
-        fits = len(header) == _HEADER and masked_crc32c(header[:8]) == int.from_bytes(header[8:], "little")
-        if len(header) == _HEADER and not fits:
+        whole = len(header) == _HEADER
+        # Before `end` is believed: a damaged length would look like a file that is cut short.
+        if whole and masked_crc32c(header[:8]) != int.from_bytes(header[8:], "little"):
             kind = " (it is compressed: unpack it)" if data[:2] == b"\x1f\x8b" else ""
             raise AlbertError(
                 f"{path}: record {len(offsets)} has a damaged length, or this is no TFRecord file{kind}; copy it again"
             )
-        if not fits or end > size:
+        if not whole or end > size:
             raise AlbertError(f"{path}: record {len(offsets)} is cut short, the file ends inside it; copy it again")
         offsets.append(begin)
         begin = end
@@ -119,78 +115,71 @@ def _offsets(path: Path, data: mmap.mmap | bytes) -> np.ndarray:
 def parse_example(record: bytes) -> dict[str, np.ndarray | list[bytes]]:
     """The features of a serialised `tf.train.Example`: int64 [n], float32 [n] or a list of bytes, by name.
 
-    Raises:
-        ValueError: the bytes are no such message.
+    Raises ValueError for bytes that are no such message.
     """
     features: dict[str, np.ndarray | list[bytes]] = {}
-    for _, message in _fields(record, {1: 2}):  # Example.features
-        for _, entry in _fields(message, {1: 2}):  # Features.feature, a map
-            parts = dict(_fields(entry, {1: 2, 2: 2}))
+    for _, message in _fields(record, {1: (2,)}):  # Example.features
+        for _, entry in _fields(message, {1: (2,)}):  # Features.feature, a map
+            parts = dict(_fields(entry, {1: (2,), 2: (2,)}))
             name = bytes(parts.get(1, b"")).decode()
-            for kind, values in _fields(parts.get(2, b""), {1: 2, 2: 2, 3: 2}):  # Feature.kind
-                features[name] = _READERS[kind](values)
+            for kind, values in _fields(parts.get(2, b""), dict.fromkeys(_LISTS, (2,))):  # Feature.kind
+                features[name] = _values(kind, values)
     return features
 
 
-def _bytes_list(message: bytes) -> list[bytes]:
-    return [value for _, value in _fields(message, {1: 2})]
+_BYTES, _FLOATS, _INTEGERS = 1, 2, 3  # kinds of Feature
+_LISTS = {_BYTES: (2,), _FLOATS: (2, 5), _INTEGERS: (2, 0)}  # wire types of their values
 
 
-def _float_list(message: bytes) -> np.ndarray:
-    # Packed: the values in one run. Or, as older writers do, each with a tag of its own.
-    return np.frombuffer(b"".join(value for _, value in _fields(message, {1: (2, 5)})), "<f4")
+def _values(kind: int, message: bytes) -> np.ndarray | list[bytes]:
+    # Numbers are packed in one run or, as older writers have them, each with a tag of its own.
+    values = [value for _, value in _fields(message, {1: _LISTS[kind]})]
+    if kind == _BYTES:
+        return values
+    run = b"".join(values)
+    return np.frombuffer(run, "<f4") if kind == _FLOATS else _varints(np.frombuffer(run, np.uint8))
 
 
-def _int64_list(message: bytes) -> np.ndarray:
-    return _varints(np.frombuffer(b"".join(value for _, value in _fields(message, {1: (2, 0)})), np.uint8))
-
-
-_READERS: dict[int, Callable[[bytes], np.ndarray | list[bytes]]] = {1: _bytes_list, 2: _float_list, 3: _int64_list}
-
-
-def _fields(message: bytes, wanted: dict[int, int | tuple[int, ...]]) -> Iterator[tuple[int, bytes]]:
-    """(number, bytes) of the wanted fields of a message; `wanted` tells their wire types. Others are passed over.
+def _fields(message: bytes, wanted: Mapping[int, tuple[int, ...]]) -> Iterator[tuple[int, bytes]]:
+    """(number, bytes) of the fields of a message whose wire types are in `wanted`; other fields are skipped.
 
     Wire types: 0 varint, 1 eight bytes, 2 a length and as many bytes, 5 four bytes.
     """
-    place, size = 0, len(message)
-    while place < size:
-        tag, place = _varint(message, place)
+    at, size = 0, len(message)
+    while at < size:
+        tag, at = _varint(message, at)
         number, kind = tag >> 3, tag & 7
         if kind == 2:
-            length, place = _varint(message, place)
+            length, at = _varint(message, at)
         elif kind == 0:
-            length = _varint(message, place)[1] - place
+            length = _varint(message, at)[1] - at
         elif kind in (1, 5):
             length = 8 if kind == 1 else 4
         else:
             raise ValueError(f"wire type {kind}")
-        if place + length > size:
+        if at + length > size:
             raise ValueError("a field longer than its message")
         if number in wanted:
-            allowed = wanted[number]
-            if kind != allowed and (isinstance(allowed, int) or kind not in allowed):
+            if kind not in wanted[number]:
                 raise ValueError(f"field {number} of wire type {kind}")
-            yield number, message[place : place + length]
-        place += length
+            yield number, message[at : at + length]
+        at += length
 
 
-def _varint(message: bytes, place: int) -> tuple[int, int]:
-    """The number at `place` and the place after it."""
-    value = shift = 0
-    while True:
-        if place >= len(message) or shift > 63:
-            raise ValueError("a number that does not end")
-        octet = message[place]
-        place += 1
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at byte `at`, and the byte after it."""
+    value = 0
+    for shift, octet in zip(range(0, 64, 7), message[at : at + 10], strict=False):
         value |= (octet & 0x7F) << shift
+        at += 1
         if octet < 0x80:
-            return value, place
-        shift += 7
+            return value, at
+    raise ValueError("a number that does not end")
 
 
 def _varints(octets: np.ndarray) -> np.ndarray:
     """Numbers one after the other, as int64 [n]; negative ones take ten bytes."""
+    # Byte k of all numbers at once: an example has hundreds of numbers, and most have one or two bytes.
     ends = np.flatnonzero(octets < 0x80)
     if len(ends) == len(octets):
         return octets.astype(np.int64)
@@ -201,7 +190,7 @@ def _varints(octets: np.ndarray) -> np.ndarray:
     if sizes.max() > 10:
         raise ValueError("a number of more than ten bytes")
     values = np.zeros(len(ends), np.uint64)
-    for place in range(int(sizes.max())):
-        there = np.flatnonzero(sizes > place)
-        values[there] |= (octets[begins[there] + place] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * place)
+    for byte in range(int(sizes.max())):
+        rows = np.flatnonzero(sizes > byte)
+        values[rows] |= (octets[begins[rows] + byte] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * byte)
     return values.view(np.int64)

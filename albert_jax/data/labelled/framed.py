@@ -1,18 +1,25 @@
-"""One or two texts as the model reads them: [CLS] first [SEP] or [CLS] first [SEP] second [SEP], cut and padded."""
+"""Labelled texts and tagged sentences as the model reads them: piece ids with special pieces, cut and padded to S.
+
+    ("It is late.", "Good night.")   input_ids [CLS] first [SEP] second [SEP] [PAD] ..., segment_ids 0 0 0 1 1 0 ...
+    ("Johanson", "won")              input_ids [CLS] ▁joh an son ▁won [SEP], tags at ▁joh and ▁won
+
+Both classes store piece ids and frame them when they are asked for, and are sources of a `Loader`.
+"""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from albert_jax.data.text.tokenizers import AnyTokenizer
-from albert_jax.errors import AlbertError
 from albert_jax.telemetry.progress import in_chunks
 
-MIN_LENGTH = 8  # S: special pieces and room for something between them
-_CHUNK = 1000  # texts that are encoded at once
+MIN_LENGTH = 8  # S: special pieces and some text between them
+_TEXTS = 1000  # texts that are encoded at once
+_SENTENCES = 500  # sentences that are encoded at once
 _END = np.array([-1], np.int32)  # between the texts of a digest
 
 
@@ -21,21 +28,9 @@ def frame(
 ) -> dict[str, np.ndarray]:
     """One or two texts' piece ids as input_ids, segment_ids int32 [S] and mask bool [S].
 
-    What does not fit is cut off the end of the longer of the two, of the second where they are equal
-    (`_truncate_seq_pair` of the original's `classifier_utils.py`).
+    What does not fit is cut off the end of the longer of the two, of the second where they are equal.
     """
-    room = max_length - 1 - len(pieces)
-    lengths = [len(text) for text in pieces]
-    if len(lengths) == 1:
-        lengths = [min(lengths[0], room)]
-    elif sum(lengths) > room:
-        shorter = min(min(lengths), room // 2)
-        first_is_longer = lengths[0] > lengths[1]
-        if shorter == room // 2:  # both are cut to the same length; of an odd room the first text has one more
-            lengths = [min(lengths[0], room - room // 2), 0]
-            lengths[1] = room - lengths[0]
-        else:
-            lengths = [room - shorter, shorter] if first_is_longer else [shorter, room - shorter]
+    lengths = _cut([len(text) for text in pieces], max_length - 1 - len(pieces))
     ids = np.full(max_length, tokenizer.pad_id, np.int32)
     segments = np.zeros(max_length, np.int32)
     ids[0] = tokenizer.cls_id
@@ -48,45 +43,23 @@ def frame(
     return {"input_ids": ids, "segment_ids": segments, "mask": np.arange(max_length) < end}
 
 
-def encode_all(tokenizer: AnyTokenizer, texts: Sequence[str], doing: str) -> list[np.ndarray]:
-    """The piece ids of each text; a long list tells how far it is."""
-    found: list[np.ndarray] = []
-    for chunk in in_chunks(texts, _CHUNK, doing):
-        ids, lengths = tokenizer.encode_batch(chunk)
-        found += np.split(ids, np.cumsum(lengths)[:-1])
-    return found
+def _cut(lengths: list[int], capacity: int) -> list[int]:
+    """How many pieces are kept of one or two texts; at most `capacity` together."""
+    if len(lengths) == 1:
+        return [min(lengths[0], capacity)]
+    if sum(lengths) <= capacity:
+        return lengths
+    # The original pops one piece after the other (`_truncate_seq_pair` of `classifier_utils.py`); this is where it
+    # ends: the shorter text whole, or both of one length, the first with one piece more where `capacity` is odd.
+    first, second = lengths
+    shorter = min(first, second, capacity // 2)
+    if shorter == capacity // 2:
+        first = min(first, capacity - capacity // 2)
+        return [first, capacity - first]
+    return [capacity - shorter, shorter] if first > second else [shorter, capacity - shorter]
 
 
-class FramedTexts:
-    """Labelled texts as examples: stored as piece ids, framed when asked for.
-
-    Attributes:
-      cut: how many examples do not fit into `max_length`
-    """
-
-    def __init__(
-        self, tokenizer: AnyTokenizer, texts: Sequence[tuple[str, ...]], labels: np.ndarray, max_length: int, doing: str
-    ):
-        """`texts`: one or two an example; `labels`: an array with an example in each row."""
-        self._tokenizer, self._labels, self._max_length = tokenizer, labels, max_length
-        columns = [encode_all(tokenizer, column, doing) for column in zip(*texts, strict=True)]
-        self._pieces = list(zip(*columns, strict=True))
-        room = max_length - 1 - len(columns)
-        self.cut = sum(sum(map(len, pieces)) > room for pieces in self._pieces)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of pieces and labels: a saved data position belongs to these examples and no others."""
-        return digest([self._labels, *(text for pieces in self._pieces for text in (*pieces, _END))])
-
-    def __len__(self) -> int:
-        return len(self._pieces)
-
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        return frame(self._tokenizer, self._pieces[index], self._max_length) | {"label": self._labels[index]}
-
-
-def digest(arrays: Iterable[np.ndarray]) -> str:
+def _digest(arrays: Iterable[np.ndarray]) -> str:
     """Hex digest of the bytes of arrays, one after the other."""
     found = hashlib.blake2b(digest_size=16)
     for array in arrays:
@@ -94,7 +67,152 @@ def digest(arrays: Iterable[np.ndarray]) -> str:
     return found.hexdigest()
 
 
-def check_length(max_length: int) -> None:
-    """Raises AlbertError where `max_length` leaves no room between the special pieces."""
-    if max_length < MIN_LENGTH:
-        raise AlbertError(f"task.max_length is {max_length}; it must be at least {MIN_LENGTH}")
+# ---- texts
+
+
+class FramedTexts:
+    """Labelled texts as examples: input_ids, segment_ids, mask [S] as in `frame`, and label.
+
+    Attributes:
+      cut: how many examples do not fit into `max_length`
+      fingerprint: digest of pieces and labels
+    """
+
+    weights: tuple[str, ...] = ()
+
+    def __init__(
+        self, tokenizer: AnyTokenizer, texts: Sequence[tuple[str, ...]], labels: np.ndarray, max_length: int, doing: str
+    ):
+        """`texts`: one or two an example; `labels`: an array with an example in each row; `doing`: see `in_chunks`."""
+        # Pieces are stored as they are and padded when asked for: padded rows would take several times the memory.
+        self._tokenizer, self._labels, self._max_length = tokenizer, labels, max_length
+        columns = [_encode_all(tokenizer, column, doing) for column in zip(*texts, strict=True)]
+        self._pieces = list(zip(*columns, strict=True))
+        capacity = max_length - 1 - len(columns)
+        self.cut = sum(sum(map(len, pieces)) > capacity for pieces in self._pieces)
+
+    @cached_property  # every evaluation makes a loader, which asks for it
+    def fingerprint(self) -> str:
+        return _digest([self._labels, *(text for pieces in self._pieces for text in (*pieces, _END))])
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        return frame(self._tokenizer, self._pieces[index], self._max_length) | {"label": self._labels[index]}
+
+    def example(self, seed: int, index: int) -> Mapping[str, Any]:
+        return self[index % len(self)]
+
+
+def _encode_all(tokenizer: AnyTokenizer, texts: Sequence[str], doing: str) -> list[np.ndarray]:
+    found: list[np.ndarray] = []
+    for chunk in in_chunks(texts, _TEXTS, doing):
+        ids, lengths = tokenizer.encode_batch(chunk)
+        found += np.split(ids, np.cumsum(lengths)[:-1])
+    return found
+
+
+# ---- tagged sentences
+
+
+class Windows:
+    """Tagged sentences as examples, in order: one a sentence, or windows that overlap where it is long.
+
+    An example: input_ids, segment_ids, mask [S] as in `frame`; tags int32 [S] with the word's tag at its first piece;
+    tag_weights float32 [S], 1 at these pieces and 0 elsewhere; sentence, the int32 number of its sentence.
+
+    Attributes:
+      windowed: how many sentences are read in more than one window
+      fingerprint: digest of pieces and tags
+    """
+
+    weights = ("tag_weights",)
+
+    def __init__(
+        self, tokenizer: AnyTokenizer, words: Sequence[Sequence[str]], tags: Sequence[Sequence[int]], max_length: int,
+        doing: str,
+    ):  # fmt: skip
+        """`words` and the number of each word's tag, by sentence; no sentence may be empty."""
+        self._tokenizer, self._max_length = tokenizer, max_length
+        self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []  # sentence, pieces, positions, tags
+        self.windowed = 0
+        for chunk in in_chunks(range(len(words)), _SENTENCES, doing):
+            pieces = iter(encode_words(tokenizer, [word for number in chunk for word in words[number]]))
+            for number in chunk:
+                numbers = np.asarray(tags[number], np.int32)
+                rows = list(in_windows(list(islice(pieces, len(words[number]))), max_length))
+                self.windowed += len(rows) > 1
+                self._rows += [(number, row, positions, numbers[own]) for row, positions, own in rows]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return _digest(array for row in self._rows for array in (np.array(row[0]), *row[1:]))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        sentence, pieces, positions, tags = self._rows[index]
+        row = frame(self._tokenizer, [pieces], self._max_length)
+        row["tags"] = np.zeros(self._max_length, np.int32)
+        row["tags"][positions] = tags
+        row["tag_weights"] = np.zeros(self._max_length, np.float32)
+        row["tag_weights"][positions] = 1
+        row["sentence"] = np.array(sentence, np.int32)
+        return row
+
+    def example(self, seed: int, index: int) -> Mapping[str, Any]:
+        return self[index % len(self)]
+
+
+def encode_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> list[np.ndarray]:
+    """The piece ids of each word by itself."""
+    ids, lengths = tokenizer.encode_batch(words)
+    # A word that normalisation leaves nothing of is read as <unk>, so that it is tagged and scored like any other.
+    nothing = np.array([tokenizer.unk_id], ids.dtype)
+    ends = np.cumsum(lengths).tolist()  # np.split takes five times as long for pieces so small
+    return [ids[start:end] if end > start else nothing for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def in_windows(pieces: Sequence[np.ndarray], max_length: int) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
+    """The words of a sentence, given by their pieces, in windows of at most `max_length` pieces with [CLS] and [SEP].
+
+    Yields of each window its pieces, the positions in the framed row of the first piece of each word that is tagged in
+    it, and which words these are. Of a word longer than half a window the first pieces are read.
+    """
+    capacity = max_length - 2
+    pieces = [word[: capacity // 2] for word in pieces]
+    sizes = list(map(len, pieces))
+    for begin, end, own, own_end in windows(sizes, capacity):
+        positions = np.cumsum([1, *sizes[begin:end]])[own - begin : own_end - begin]
+        yield np.concatenate(pieces[begin:end]), positions, slice(own, own_end)
+
+
+def windows(sizes: Sequence[int], capacity: int) -> list[tuple[int, int, int, int]]:
+    """Cuts words of `sizes` pieces into windows of `capacity` pieces: (first word, end, first tagged, end) of each.
+
+    Windows overlap by about half of `capacity`; each word is tagged in one of them. No size may exceed half of
+    `capacity`.
+
+    >>> windows([1, 1, 1, 1, 1, 1], 4)
+    [(0, 4, 0, 3), (2, 6, 3, 6)]
+    """
+    if sum(sizes) <= capacity:
+        return [(0, len(sizes), 0, len(sizes))]
+    ends = np.cumsum(sizes)
+    before = ends - sizes
+    found: list[tuple[int, int, int, int]] = []
+    begin = own = 0
+    while True:
+        end = int(np.searchsorted(ends, before[begin] + capacity, side="right"))
+        if end == len(sizes):
+            return [*found, (begin, end, own, end)]
+        following = int(np.searchsorted(before, ends[end - 1] - capacity // 2))  # first word of the next window
+        # The tagged words end in the middle of the overlap, so that about a quarter of a window lies between a tagged
+        # word and the nearest edge: a word at an edge would be tagged without what stands beside it.
+        middle = (before[following] + ends[end - 1]) / 2
+        cut = min(max(int(np.searchsorted(before, middle)), following), end)
+        if cut > own:
+            found.append((begin, end, own, cut))
+        begin, own = following, cut

@@ -7,16 +7,20 @@ Is it late?<TAB>It is.                     two texts, where the task reads pairs
 """
 
 import json
+import queue
 import re
 import sys
+import threading
+import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import IO, Any
 
 from albert_jax.data.text.lines import flaw, how_to_convert
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse, retold
 
 MAX_LINE_BYTES = 2**22  # of one line; a text of a million characters fits in any script
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -47,22 +51,13 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 @cache
 def _words() -> re.Pattern[str]:
-    """The rule of `word_spans` with all marks of Unicode: a fifth of a second, once."""
+    # Python's `re` has no class for marks, so all of Unicode's are listed: a fifth of a second, once.
     points = (chr(point) for point in range(sys.maxunicode + 1))
     marks = "".join(point for point in points if unicodedata.category(point)[0] == "M") + "\u200c\u200d"
     return re.compile(rf"\w[\w{marks}]*|[^\w\s][{marks}]*")
 
 
-def read_items(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of `file` as they come, without a byte order mark; of one that is too long only so much that
-    `read_request` refuses it."""
-    start = True
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        rest = line
-        while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = file.readline(MAX_LINE_BYTES + 1)
-        yield line.removeprefix(_BYTE_ORDER_MARK) if start else line
-        start = False
+# ---- one item to a request
 
 
 def read_request(item: Any, columns: Sequence[str], tags: bool = False) -> Request:
@@ -82,10 +77,10 @@ def read_request(item: Any, columns: Sequence[str], tags: bool = False) -> Reque
     if isinstance(item, dict):
         return _of_record(item, columns, tags)
     if isinstance(item, (list, tuple)) and all(isinstance(part, str) for part in item):
-        return _of_words(item) if tags else _checked(tuple(item), columns)
+        return _of_words(item) if tags else _of_texts(tuple(item), columns)
     if not isinstance(item, str):
-        raise AlbertError(f"no text but {_shown(item)}; give a text, a pair of texts or a dict with 'text'")
-    return _checked(tuple(item.split("\t")) if len(columns) == 2 else (item,), columns)
+        raise AlbertError(f"no text but {item!r:.60}; give a text, a pair of texts or a dict with 'text'")
+    return _of_texts(tuple(item.split("\t")) if len(columns) == 2 else (item,), columns)
 
 
 def _decode(line: bytes) -> str | dict[str, Any]:
@@ -97,37 +92,41 @@ def _decode(line: bytes) -> str | dict[str, Any]:
         raise AlbertError(
             f"not UTF-8 at byte {error.start} (0x{line[error.start]:02x}) of the line; {how_to_convert(line)}"
         ) from error
+    # A text may begin with a brace ("{a: set}"); only what looks like an object is read as one.
     if not _JSON.match(text):
         return text
-    try:
+    how = 'mend it, or give a text that begins so as {"text": ...}'
+    with retold(lambda message: f"not JSON ({message}); {how}", ValueError, RecursionError):
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AlbertError(f'not JSON ({error}); mend it, or give a text that begins so as {{"text": ...}}') from error
 
 
 def _of_record(record: dict[str, Any], columns: Sequence[str], tags: bool) -> Request:
-    text = record.get("text")
     if tags and "words" in record:
-        words = record["words"]
+        words, text = record["words"], record.get("text")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise AlbertError(f"'words' is no list of words but {_shown(words)}")
+            raise AlbertError(f"'words' is no list of words but {words!r:.60}")
         return _of_words(words, text if isinstance(text, str) else None)
+    # The names of the training data where all are given, else the names that every task understands.
     names = list(columns) if all(name in record for name in columns) else ["text", "text_b"][: len(columns)]
+    refuse(_record_flaws(record, names, tags))
+    return _of_texts(tuple(record[name] for name in names), columns)
+
+
+def _record_flaws(record: dict[str, Any], names: Sequence[str], tags: bool) -> Iterator[str]:
     for name in names:
         if name not in record:
-            raise AlbertError(
+            yield (
                 f"no field {name!r} but {', '.join(map(repr, record))[:200] or 'none'}; give "
                 f"{' and '.join(map(repr, names))}{' or ' + repr('words') if tags else ''}"
             )
         if not isinstance(record[name], str):
-            raise AlbertError(f"{name!r} is no text but {_shown(record[name])}; put it in quotes")
-    if len(columns) == 1 and "text_b" in record:
-        raise AlbertError("a second text in 'text_b', and this model reads one; leave it out")
-    return _checked(tuple(record[name] for name in names), columns)
+            yield f"{name!r} is no text but {record[name]!r:.60}; put it in quotes"
+    if len(names) == 1 and "text_b" in record:
+        yield "a second text in 'text_b', and this model reads one; leave it out"
 
 
 def _of_words(words: Sequence[str], text: str | None = None) -> Request:
-    """Words where they stand in `text`; without one, the text is the words with a space between them."""
+    """The words at their positions in `text`; without one, the text is the words with a space between them."""
     if not words:
         raise AlbertError("there are no words in it; fill it or leave it out")
     whole = " ".join(words) if text is None else text
@@ -139,27 +138,124 @@ def _of_words(words: Sequence[str], text: str | None = None) -> Request:
         end = start + len(word)
         spans.append((start, end))
         end += text is None  # the space
-    return Request(_encodable((whole,)), spans)
+    # The whole text and not the words: half of a surrogate pair may stand between them.
+    refuse(filter(None, [flaw(whole)]))
+    return Request((whole,), spans)
 
 
-def _checked(texts: tuple[str, ...], columns: Sequence[str]) -> Request:
+def _of_texts(texts: tuple[str, ...], columns: Sequence[str]) -> Request:
+    refuse(_text_flaws(texts, columns))
+    return Request(texts)
+
+
+def _text_flaws(texts: tuple[str, ...], columns: Sequence[str]) -> Iterator[str]:
     if len(texts) != len(columns):
         reads = "pairs" if len(columns) == 2 else "one"
-        raise AlbertError(
+        yield (
             f"{len(texts)} text{'s' * (len(texts) != 1)}, and this model reads {reads}; "
             f"give {' and '.join(columns)}{' with a tab between them' if len(columns) == 2 else ' alone'}"
         )
     if not all(text.strip() for text in texts):
-        raise AlbertError("the text is empty; fill it or leave it out")
-    return Request(_encodable(texts))
+        yield "the text is empty; fill it or leave it out"
+    yield from filter(None, map(flaw, texts))
 
 
-def _encodable(texts: tuple[str, ...]) -> tuple[str, ...]:
-    for text in texts:
-        if said := flaw(text):
-            raise AlbertError(said)
-    return texts
+# ---- items as they come
 
 
-def _shown(value: Any) -> str:
-    return repr(value)[:60]
+def read_items(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of `file` as they come, without a byte order mark.
+
+    Of a line that is too long only so much is given that `read_request` refuses it.
+    """
+    # With a limit: a line without an end, as of a binary file, would be read into memory whole.
+    start = True
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        rest = line
+        while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+            rest = file.readline(MAX_LINE_BYTES + 1)
+        yield line.removeprefix(_BYTE_ORDER_MARK) if start else line
+        start = False
+
+
+_END = object()
+_POLL_S = 0.2  # seconds after which the reading thread asks again whether anybody still wants its items
+
+
+class Arrivals:
+    """Gives out items in groups, without waiting for those that have not come, as from a pipe or a generator.
+
+    Args:
+      items: what to give out
+      waits: whether asking for the next item may wait for somebody; items are then read by a thread
+      ahead: items that the thread reads before they are asked for, at most
+
+    Attributes:
+      waited: seconds that `take` has waited for items
+      error: what the iterator of the items raised, which ended them
+    """
+
+    def __init__(self, items: Iterable[Any], waits: bool, ahead: int):
+        self._items: Iterator[Any] = iter(items)
+        self._queue: queue.Queue[Any] = queue.Queue(ahead)
+        self._waits = waits
+        self._wanted = True
+        self._ended = False
+        self.error: BaseException | None = None
+        self.waited = 0.0
+        if waits:
+            threading.Thread(target=self._read, daemon=True, name="albert_jax arrivals").start()
+
+    def take(self, count: int, patience: float | None) -> list[Any] | None:
+        """Up to `count` items that have come; waits for the first for `patience` seconds (None: until it comes).
+
+        An empty list when none came in that time, None after the last.
+        """
+        found: list[Any] = []
+        if not self._waits:
+            try:
+                for item in islice(self._items, count):
+                    found.append(item)
+            except Exception as error:
+                self.error = error
+            return found or None
+        while len(found) < count and not self._ended:
+            start = time.perf_counter()
+            try:
+                item = self._queue.get(timeout=patience) if not found and patience != 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            finally:
+                self.waited += time.perf_counter() - start
+            if item is _END:
+                self._ended = True
+            else:
+                found.append(item)
+        return None if self._ended and not found else found
+
+    def _read(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    return
+        except BaseException as error:  # raised by whoever takes the items, after those that came before
+            self.error = error
+        self._put(_END)
+
+    def _put(self, item: Any) -> bool:
+        """Whether somebody still wants items."""
+        # A queue cannot be closed (before Python 3.13): without the timeout a thread whose reader has gone would wait
+        # for ever at a full queue.
+        while self._wanted:
+            try:
+                self._queue.put(item, timeout=_POLL_S)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __enter__(self) -> "Arrivals":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._wanted = False

@@ -11,12 +11,12 @@ import csv
 import json
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from albert_jax.data.text.lines import flaw, numbered_lines
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse, retold
 
 MAX_CHARACTERS = 200_000  # of one text; more is rather a quotation mark left open than a text
 MAX_LINE_BYTES = 2**26
@@ -28,7 +28,7 @@ Target = str | tuple[str, ...] | float
 
 @dataclass(frozen=True)
 class Columns:
-    """Where texts and target stand.
+    """Which columns hold the texts and the target.
 
     Attributes:
       texts: one or two column names (keys of a JSON object, features of a dataset)
@@ -41,6 +41,10 @@ class Columns:
     label: str
     target: Literal["class", "labels", "number"] = "class"
     separator: str = ","
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.texts, self.label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,9 @@ class Labelled:
 def read_labelled(path: str, columns: Columns) -> list[Labelled]:
     """The labelled texts of one file, in order.
 
-    Raises AlbertError, naming file and line: a column that is not there (those that are get listed), a row of another
-    width than the header, an empty text, one of more than 200,000 characters or with a NUL, a label that is missing or
-    of another kind; or a name that ends in none of .tsv, .csv, .jsonl (each also with .gz), or a file without rows.
+    Raises AlbertError, naming file and line: a column that is missing (the others get listed), a row of another width
+    than the header, an empty text, one of more than 200,000 characters or with a NUL, a label that is missing or of
+    another kind; or a name that ends in none of .tsv, .csv, .jsonl (each also with .gz), or a file without rows.
     """
     kind = path.removesuffix(".gz").rpartition(".")[2]
     readers = {"tsv": _table, "csv": _table, "jsonl": _json_lines}
@@ -71,135 +75,158 @@ def read_labelled(path: str, columns: Columns) -> list[Labelled]:
 
 def make(where: str, record: Mapping[str, Any], columns: Columns) -> Labelled:
     """A record's texts and target. Raises AlbertError, beginning with `where`, for what `read_labelled` names."""
-    for name in (*columns.texts, columns.label):
-        if name not in record:
-            raise _no_column(where, name, list(record))
-    texts = tuple(_text(where, name, record[name]) for name in columns.texts)
-    value = record[columns.label]
-    if columns.target == "number":
-        return Labelled(texts, _number(where, columns.label, value), where)
-    if columns.target == "labels":
-        return Labelled(texts, _names(where, columns, value), where)
-    return Labelled(texts, _name(where, columns.label, value), where)
+    refuse(f"{where}: {complaint}" for complaint in _flaws(record, columns))
+    return Labelled(tuple(record[name] for name in columns.texts), _target(record[columns.label], columns), where)
 
 
-# ---- files to records
+# ---- files to records: (line, cells by column name) of each row
 
 
 def _table(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, cells by column name) of each row below the header; lines without anything are passed over."""
-    header: list[str] | None = None
-    for number, cells in _csv_rows(path) if kind == "csv" else _tsv_rows(path):
-        if header is None:
+    header: list[str] = []
+    tsv = ((number, line.split("\t")) for number, line in numbered_lines(path, MAX_LINE_BYTES) if line.strip())
+    for number, cells in _csv_rows(path) if kind == "csv" else tsv:
+        refuse(f"{path}: line {number}: {complaint}" for complaint in _row_flaws(kind, header, cells, columns))
+        if header:
+            yield number, dict(zip(header, cells, strict=True))
+        else:
             header = [cell.strip() for cell in cells]
-            for name in (*columns.texts, columns.label):
-                if name not in header:
-                    raise _no_column(f"{path}: line {number}", name, header)
-                if header.count(name) > 1:
-                    raise AlbertError(f"{path}: line {number}: two columns are called {name!r}; rename one of them")
-            continue
-        if len(cells) != len(header):
-            raise AlbertError(
-                f"{path}: line {number}: {len(cells)} columns, the header has {len(header)} ({', '.join(header)}); "
-                f"{'quote cells that hold a comma' if kind == 'csv' else 'a cell cannot hold a tab'}"
-            )
-        yield number, dict(zip(header, cells, strict=True))
 
 
-def _tsv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in numbered_lines(path, MAX_LINE_BYTES):
-        if line.strip():
-            yield number, line.split("\t")
+def _row_flaws(kind: str, header: list[str], cells: list[str], columns: Columns) -> Iterator[str]:
+    """What is wrong with a row, or with the header where there is none yet."""
+    if not header:
+        names = [cell.strip() for cell in cells]
+        yield from _missing(names, columns)
+        for name in columns.names:
+            if names.count(name) > 1:
+                yield f"two columns are called {name!r}; rename one of them"
+    elif len(cells) != len(header):
+        yield (
+            f"{len(cells)} columns, the header has {len(header)} ({', '.join(header)}); "
+            f"{'quote cells that hold a comma' if kind == 'csv' else 'a cell cannot hold a tab'}"
+        )
 
 
 def _csv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    before = csv.field_size_limit(MAX_LINE_BYTES)
+    before = csv.field_size_limit(MAX_LINE_BYTES)  # of the whole process, so it is set back
+    # strict: a quotation mark that is not closed is an error, and does not swallow the rest of the file as one cell.
     rows = csv.reader((line + "\n" for _, line in numbered_lines(path, MAX_LINE_BYTES)), strict=True)
-    number = 0
+    number = 0  # lines read so far: a row may have several
+    advice = "close the quotes, double those inside"
     try:
-        for cells in rows:
-            first, number = number + 1, rows.line_num
-            if any(cells):
-                yield first, cells
-    except csv.Error as error:
-        raise AlbertError(
-            f"{path}: line {number + 1}: not CSV ({error}); close the quotes, double those inside"
-        ) from error
+        with retold(lambda message: f"{path}: line {number + 1}: not CSV ({message}); {advice}", csv.Error):
+            for cells in rows:
+                first, number = number + 1, rows.line_num
+                if any(cells):
+                    yield first, cells
     finally:
         csv.field_size_limit(before)
 
 
 def _json_lines(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in numbered_lines(path, MAX_LINE_BYTES):
-        if not line.strip():
-            continue
-        try:
+    number, advice = 0, "give one object a line"
+    with retold(lambda message: f"{path}: line {number}: not JSON ({message}); {advice}", ValueError, RecursionError):
+        for number, line in numbered_lines(path, MAX_LINE_BYTES):
+            if not line.strip():
+                continue
             record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise AlbertError(f"{path}: line {number}: not JSON ({error}); give one object a line") from error
-        if not isinstance(record, dict):
-            raise AlbertError(f"{path}: line {number}: a JSON object is needed, this is a {type(record).__name__}")
-        yield number, record
+            if not isinstance(record, dict):
+                raise AlbertError(f"{path}: line {number}: a JSON object is needed, this is a {type(record).__name__}")
+            yield number, record
 
 
-# ---- cells
+# ---- what cells say
 
 
-def _no_column(where: str, name: str, there: Sequence[str]) -> AlbertError:
-    listed = ", ".join(other if other.isprintable() else repr(other) for other in there)
-    return AlbertError(
-        f"{where}: no column {name!r}; the columns are: {listed[:300]}; "
-        "name them with --task.text-columns and --task.label-column"
-    )
+def _target(value: Any, columns: Columns) -> Target:
+    if columns.target == "labels":
+        return tuple(dict.fromkeys(map(_name, _parts(value, columns.separator) or ())))
+    return _number(value) if columns.target == "number" else _name(value)
 
 
-def _text(where: str, name: str, value: Any) -> str:
+def _name(value: Any) -> str:
+    """A class by its name; "" where there is none."""
+    if isinstance(value, bool):
+        return str(value).lower()  # as JSON writes it
+    return "" if isinstance(value, float) and not math.isfinite(value) else str(value).strip()
+
+
+def _parts(value: Any, separator: str) -> list[Any] | None:
+    """The names of a cell that holds any number of them; None where it is no list."""
+    parts = value.split(separator) if isinstance(value, str) else value
+    return [part for part in parts if str(part).strip()] if isinstance(parts, list) else None
+
+
+def _number(value: Any) -> float:
+    """The number of a cell; NaN where there is none."""
+    # Python's float also reads True and "1_000": a column of flags or of formatted text is rather a mistake.
+    try:
+        return math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+# ---- what is wrong with a record
+
+
+def _flaws(record: Mapping[str, Any], columns: Columns) -> Iterator[str]:
+    yield from _missing(record, columns)
+    for name in columns.texts:
+        yield from _text_flaws(name, record[name])
+    column, value = columns.label, record[columns.label]
+    if columns.target == "number":
+        yield from _number_flaws(column, value)
+    elif columns.target == "class":
+        yield from _name_flaws(column, value)
+    elif (parts := _parts(value, columns.separator)) is None:
+        yield f"{column!r} is no list of labels; give a JSON list or names with {columns.separator!r} between them"
+    else:
+        for part in parts:
+            yield from _name_flaws(column, part)
+
+
+def _missing(names: Collection[str], columns: Columns) -> Iterator[str]:
+    for name in columns.names:
+        if name not in names:
+            listed = ", ".join(other if other.isprintable() else repr(other) for other in names)
+            yield (
+                f"no column {name!r}; the columns are: {listed[:300]}; "
+                "name them with --task.text-columns and --task.label-column"
+            )
+
+
+def _text_flaws(name: str, value: Any) -> Iterator[str]:
     if not isinstance(value, str):
-        raise AlbertError(f"{where}: {name!r} is no text but {json.dumps(value)[:40]}; put it in quotes")
+        yield f"{name!r} is no text but {json.dumps(value)[:40]}; put it in quotes"
     if not value.strip():
-        raise AlbertError(f"{where}: the text in {name!r} is empty; fill it or leave the line out")
+        yield f"the text in {name!r} is empty; fill it or leave the line out"
     if len(value) > MAX_CHARACTERS:
-        raise AlbertError(
-            f"{where}: the text in {name!r} has {len(value):,} characters, more than {MAX_CHARACTERS:,}; "
+        yield (
+            f"the text in {name!r} has {len(value):,} characters, more than {MAX_CHARACTERS:,}; "
             "close the quotation mark that runs on, or cut the text: only its first pieces are read"
         )
-    if said := flaw(value):
-        raise AlbertError(f"{where}: in {name!r}, {said}")
-    return value
+    if what := flaw(value):
+        yield f"in {name!r}, {what}"
 
 
-def _name(where: str, column: str, value: Any) -> str:
-    if isinstance(value, bool):
-        value = str(value).lower()
+def _name_flaws(column: str, value: Any) -> Iterator[str]:
+    # A number may be the name of a class, as 0 and 1 are; None would become the class "None".
     if value is None or isinstance(value, (list, dict)):
-        raise AlbertError(f"{where}: {column!r} is no class but {json.dumps(value)[:40]}; give one name")
-    name = "" if isinstance(value, float) and not math.isfinite(value) else str(value).strip()
+        yield f"{column!r} is no class but {json.dumps(value)[:40]}; give one name"
+    name = _name(value)
     if not name:
-        raise AlbertError(f"{where}: the label in {column!r} is missing; fill it or leave the line out")
+        yield f"the label in {column!r} is missing; fill it or leave the line out"
     if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
-        raise AlbertError(
-            f"{where}: the label in {column!r} is {name[:40]!r}, with a line end or a control character in it; close "
+        yield (
+            f"the label in {column!r} is {name[:40]!r}, with a line end or a control character in it; close "
             "the quotation mark that runs on, or give it another name"
         )
-    return name
 
 
-def _names(where: str, columns: Columns, value: Any) -> tuple[str, ...]:
-    """The names without repetition, in order; a cell with none is a text without any label."""
-    parts = value.split(columns.separator) if isinstance(value, str) else value
-    if not isinstance(parts, list):
-        raise AlbertError(f"{where}: {columns.label!r} is no list of labels; give a JSON list or names with "
-                          f"{columns.separator!r} between them")  # fmt: skip
-    return tuple(dict.fromkeys(_name(where, columns.label, part) for part in parts if str(part).strip()))
-
-
-def _number(where: str, column: str, value: Any) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+def _number_flaws(column: str, value: Any) -> Iterator[str]:
+    number = _number(value)
     if not math.isfinite(number):
-        raise AlbertError(f"{where}: the target in {column!r} is no number: {json.dumps(value)[:40]}")
+        yield f"the target in {column!r} is no number: {json.dumps(value)[:40]}"
     if abs(number) > MAX_NUMBER:
-        raise AlbertError(f"{where}: the target in {column!r} is {number:g}; scale targets to at most {MAX_NUMBER:g}")
-    return number
+        yield f"the target in {column!r} is {number:g}; scale targets to at most {MAX_NUMBER:g}"

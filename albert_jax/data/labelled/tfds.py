@@ -6,56 +6,57 @@ from typing import Any
 from albert_jax.data.labelled.conll import OUTSIDE, Sentence
 from albert_jax.data.labelled.tables import Columns, Labelled, make
 from albert_jax.data.store.tfds import open_builder, open_source
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, refuse
 
-# What datasets call the split that is asked for, where `place` does not name one.
+# What datasets call the split that is asked for, where `spec` does not name one.
 _SPLITS = {"train": ("train",), "validation": ("validation", "dev"), "test": ("test",)}
 
 
-def read_labelled(place: str, split: str, columns: Columns) -> list[Labelled]:
-    """As `labelled.read_labelled`, columns being features; a class label becomes its name."""
-    features, examples = _open(place, split)
-    wanted = (*columns.texts, columns.label)
-    return [make(where, _named(where, features, example, wanted), columns) for where, example in examples]
+def read_labelled(spec: str, split: str, columns: Columns) -> list[Labelled]:
+    """As `tables.read_labelled`, columns being features; a class label becomes its name."""
+    features, examples = _open(spec, split)
+    return [make(where, _named(where, features, example, columns.names), columns) for where, example in examples]
 
 
-def read_tagged(place: str, split: str) -> list[Sentence]:
+def read_tagged(spec: str, split: str) -> list[Sentence]:
     """The sentences of a dataset with a feature of words and one of as many class labels (CoNLL-2003: tokens, ner).
 
     Raises AlbertError when it has no such features, tags that are not IOB2, or a sentence of unequal numbers of both.
     """
-    features, examples = _open(place, split)
-    words, tags = _choose(place, features, ("tokens", "words")), _choose(place, features, ("ner", "ner_tags", "tags"))
+    features, examples = _open(spec, split)
+    words, tags = _choose(spec, features, ("tokens", "words")), _choose(spec, features, ("ner", "ner_tags", "tags"))
     found = []
     for where, example in examples:
         record = _named(where, features, example, (words, tags))
-        if len(record[words]) != len(record[tags]):
-            raise AlbertError(f"{where}: {len(record[words])} {words} but {len(record[tags])} {tags}")
-        before = OUTSIDE
-        for tag in record[tags]:
-            if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or (tag[0] == "I" and before[2:] != tag[2:])):
-                raise AlbertError(
-                    f"{where}: the tag {tag!r} after {before!r} is not IOB2; write the split as CoNLL columns"
-                )
-            before = tag
+        refuse(f"{where}: {complaint}" for complaint in _tag_flaws(record, words, tags))
         if record[words]:
             found.append(Sentence(tuple(record[words]), tuple(record[tags]), where))
     return found
 
 
-def _open(place: str, split: str) -> tuple[Mapping[str, Any], Iterator[tuple[str, Any]]]:
-    name, _, wanted = place.removeprefix("tfds:").partition(":")
-    builder = open_builder(place, name)
-    there = [known for known, info in builder.info.splits.items() if info.num_examples]
-    chosen = next((known for known in ((wanted,) if wanted else _SPLITS[split]) if known in there), None)
+def _tag_flaws(record: Mapping[str, Any], words: str, tags: str) -> Iterator[str]:
+    if len(record[words]) != len(record[tags]):
+        yield f"{len(record[words])} {words} but {len(record[tags])} {tags}"
+    # No conversion as for CoNLL columns: which scheme the tags obey shows only in the whole split, which is not kept
+    # here.
+    for before, tag in zip([OUTSIDE, *record[tags]], record[tags], strict=False):
+        if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or (tag[0] == "I" and before[2:] != tag[2:])):
+            yield f"the tag {tag!r} after {before!r} is not IOB2; write the split as CoNLL columns"
+
+
+def _open(spec: str, split: str) -> tuple[Mapping[str, Any], Iterator[tuple[str, Any]]]:
+    """The features of a dataset, and (what errors call it, example) of each example of a split."""
+    name, _, wanted = spec.removeprefix("tfds:").partition(":")
+    builder = open_builder(spec, name)
+    existing = [known for known, info in builder.info.splits.items() if info.num_examples]
+    chosen = next((known for known in ((wanted,) if wanted else _SPLITS[split]) if known in existing), None)
     if chosen is None:
         raise AlbertError(
-            f"{place}: the dataset has no split {wanted or split!r} (it has: {', '.join(there)}); "
-            f"name one as {place.removesuffix(':' + wanted)}:SPLIT"
+            f"{spec}: the dataset has no split {wanted or split!r} (it has: {', '.join(existing)}); "
+            f"name one as {spec.removesuffix(':' + wanted)}:SPLIT"
         )
     source = open_source(str(builder.data_dir), chosen)
-    examples = ((f"{place}: {chosen} {index}", source[index]) for index in range(len(source)))
-    return builder.info.features, examples
+    return builder.info.features, ((f"{spec}: {chosen} {index}", source[index]) for index in range(len(source)))
 
 
 def _named(
@@ -70,18 +71,21 @@ def _named(
 def _plain(where: str, name: str, feature: Any, value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
+    # By what a feature has and not by its class, so that TFDS need not be imported here.
     inner = getattr(feature, "feature", None)  # of a sequence
     if inner is not None:
         return [_plain(where, name, inner, item) for item in value]
     if hasattr(feature, "int2str"):
-        if int(value) < 0:
+        if int(value) < 0:  # as GLUE has in its test splits
             raise AlbertError(f"{where}: {name!r} is {int(value)}: the labels of this split are not public")
         return feature.int2str(int(value))
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _choose(place: str, features: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    for name in names:
-        if name in features:
-            return name
-    raise AlbertError(f"{place}: none of its features is called {' or '.join(names)} (it has: {', '.join(features)})")
+def _choose(spec: str, features: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    chosen = next((name for name in names if name in features), None)
+    if chosen is None:
+        raise AlbertError(
+            f"{spec}: none of its features is called {' or '.join(names)} (it has: {', '.join(features)})"
+        )
+    return chosen

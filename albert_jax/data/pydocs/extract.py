@@ -1,54 +1,37 @@
 """A corpus that needs no download: the English of the docstrings of the packages installed here.
 
-    installed sources -> `pydocs_sources` docstrings -> `pydocs_blocks` paragraphs -> `pydocs_inline`
-    sentences -> here: each sentence once -> a `Document` a module for pretraining, labelled `Paragraph`s
-    for fine-tuning
+    installed sources -> `sources` docstrings -> `blocks` paragraphs -> `inline` sentences -> here: each sentence once
+    -> a `Document` a module for pretraining, labelled `Paragraph`s for fine-tuning
 
-What comes out depends on the environment alone: same packages in the same versions, same text in the same
-order. `python -m albert_jax.data.pydocs.extract` prints the counts of every package and some paragraphs to look at.
+What comes out depends on the environment alone: same packages in the same versions, same text in the same order.
+`python -m albert_jax.data.pydocs.extract` prints the counts of every package and some paragraphs.
 """
 
+import argparse
 import concurrent.futures
 import hashlib
 import itertools
 import multiprocessing
+import random
 import re
+import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from albert_jax.data.pydocs.blocks import paragraphs
 from albert_jax.data.pydocs.inline import sentences
-from albert_jax.data.pydocs.names import blank_names, blank_spans, names_of
-from albert_jax.data.pydocs.paragraphs import Paragraph, load_names, load_paragraphs, write_paragraphs
-from albert_jax.data.pydocs.sources import package_versions, read_docstrings, sources
+from albert_jax.data.pydocs.paragraphs import Paragraph
+from albert_jax.data.pydocs.sources import read_docstrings, sources
 from albert_jax.data.store.documents import Document
-
-__all__ = [
-    "Counts",
-    "Module",
-    "Paragraph",
-    "blank_names",
-    "blank_spans",
-    "count",
-    "count_table",
-    "english",
-    "load_names",
-    "load_paragraphs",
-    "names_of",
-    "package_versions",
-    "read_documents",
-    "read_modules",
-    "read_paragraphs",
-    "write_paragraphs",
-]
 
 MIN_PACKAGE_WORDS = 1_000  # a package with fewer is left out when the caller names none
 
 
 @dataclass(frozen=True)
 class Module:
-    """The English of one source file: paragraphs of sentences in source order, code between single back
-    quotes."""
+    """The English of one source file: paragraphs of sentences in source order, code between single back quotes."""
 
     name: str
     package: str
@@ -75,35 +58,31 @@ class Module:
 def read_modules(packages: Sequence[str] | None = None, workers: int = 1) -> Iterator[Module]:
     """The English of installed packages, one `Module` a source file that has any; sorted by package and name.
 
-    A sentence is kept where it comes first; later ones that differ from it only in code, digits or
-    punctuation are dropped, over all packages. What remains has no boilerplate, and a test split shares no
-    sentence with the train split.
+    A sentence is kept where it comes first; later ones that differ from it only in code, digits or punctuation are
+    dropped, over all packages.
 
     Args:
-        packages: distribution or import names ("scikit-learn", "sklearn"), "python" for the standard library;
-            None takes every installed package with at least 1,000 words.
-        workers: processes that parse; any number gives the same modules.
+      packages: distribution or import names ("scikit-learn", "sklearn"), "python" for the standard library; None takes
+        every installed package with at least 1,000 words
+      workers: processes that parse; any number gives the same modules
 
-    Raises:
-        AlbertError: a package is not installed.
+    Raises AlbertError for a package that is not installed.
     """
     files = sources(packages)
+    # Without repeated sentences there is no boilerplate, and a test split shares no sentence with the train split.
     seen: set[bytes] = set()
+    # A package that hardly documents anything would be a class of a few paragraphs. Whoever names it wants it.
     minimum = 0 if packages is not None else MIN_PACKAGE_WORDS
     texts = _read_all([file.path for file in files], workers)
     for _, group in itertools.groupby(zip(files, texts, strict=True), key=lambda pair: pair[0].package):
-        modules = []
-        for file, text in group:
-            kept = _first_occurrences(text, seen)
-            if kept:
-                modules.append(Module(file.name, file.package, kept))
+        kept = [Module(file.name, file.package, _first_occurrences(text, seen)) for file, text in group]
+        modules = [module for module in kept if module.paragraphs]
         if sum(module.words for module in modules) >= minimum:
             yield from modules
 
 
 def read_documents(packages: Sequence[str] | None = None, workers: int = 1) -> Iterator[Document]:
-    """One `Document` a source module: its sentences, its name, its package as label. Arguments:
-    `read_modules`."""
+    """One `Document` a source module: its sentences, its name, its package as label. Arguments: `read_modules`."""
     for module in read_modules(packages, workers):
         yield module.document()
 
@@ -111,8 +90,7 @@ def read_documents(packages: Sequence[str] | None = None, workers: int = 1) -> I
 def read_paragraphs(
     packages: Sequence[str] | None = None, min_words: int = 12, workers: int = 1
 ) -> Iterator[Paragraph]:
-    """Labelled paragraphs of at least `min_words` words, in document order. Other arguments:
-    `read_modules`."""
+    """Labelled paragraphs of at least `min_words` words, in document order. Other arguments: `read_modules`."""
     for module in read_modules(packages, workers):
         yield from module.labelled_paragraphs(min_words)
 
@@ -125,8 +103,9 @@ def unquote(text: str) -> tuple[str, tuple[tuple[int, int], ...]]:
     parts = text.split("`")
     spans = []
     at = 0
-    for position, part in enumerate(parts):
-        if position % 2 and part:
+    # Quotes come in pairs, so every second part was between two.
+    for number, part in enumerate(parts):
+        if number % 2 and part:
             spans.append((at, at + len(part)))
         at += len(part)
     return "".join(parts), tuple(spans)
@@ -142,13 +121,13 @@ def _read_all(paths: list[str], workers: int) -> Iterator[list[tuple[str, ...]]]
         yield from pool.map(_read_file, paths, chunksize=32)
 
 
+def _read_file(path: str) -> list[tuple[str, ...]]:
+    return [paragraph for docstring in read_docstrings(path) for paragraph in english(docstring)]
+
+
 def english(docstring: str) -> list[tuple[str, ...]]:
     """The paragraphs of one docstring as tuples of sentences, code between single back quotes."""
     return [found for found in map(tuple, map(sentences, paragraphs(docstring))) if found]
-
-
-def _read_file(path: str) -> list[tuple[str, ...]]:
-    return [paragraph for docstring in read_docstrings(path) for paragraph in english(docstring)]
 
 
 _CODE = re.compile(r"`[^`]*`")
@@ -156,72 +135,57 @@ _NOT_LETTERS = re.compile(r"[^a-z`\x80-\U0010ffff]+")
 
 
 def _first_occurrences(text: Iterable[tuple[str, ...]], seen: set[bytes]) -> tuple[tuple[str, ...], ...]:
-    """`text` without the sentences met before; `seen` holds the hash of every sentence's letters, code
-    masked."""
-    kept = []
-    for paragraph in text:
-        new = []
-        for sentence in paragraph:
-            letters = _NOT_LETTERS.sub(" ", _CODE.sub("`", sentence).lower()).strip()
-            key = hashlib.blake2b(letters.encode(), digest_size=8).digest()
-            if key not in seen:
-                seen.add(key)
-                new.append(sentence)
-        if new:
-            kept.append(tuple(new))
-    return tuple(kept)
+    """`text` without the sentences met before; `seen` holds the hash of every sentence's letters, code masked."""
+
+    def is_new(sentence: str) -> bool:
+        # Eight bytes a sentence instead of its text: a few million sentences are read.
+        letters = _NOT_LETTERS.sub(" ", _CODE.sub("`", sentence).lower()).strip()
+        key = hashlib.blake2b(letters.encode(), digest_size=8).digest()
+        known = key in seen
+        seen.add(key)
+        return not known
+
+    kept = (tuple(filter(is_new, paragraph)) for paragraph in text)
+    return tuple(paragraph for paragraph in kept if paragraph)
 
 
-# --- counts
-# ----------------------------------------------------------------------------------------------------
+# ---- counts
 
 
-@dataclass(frozen=True)
-class Counts:
-    documents: int = 0
-    paragraphs: int = 0
-    sentences: int = 0
-    words: int = 0  # by white space
-    mentions: int = 0  # code spans
+class Counts(NamedTuple):
+    """Words are counted by white space; mentions are code spans."""
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(mine + its for mine, its in zip(_row(self), _row(other), strict=True)))
+    documents: int
+    paragraphs: int
+    sentences: int
+    words: int
+    mentions: int
 
 
-def _row(counts: Counts) -> tuple[int, ...]:
-    return (counts.documents, counts.paragraphs, counts.sentences, counts.words, counts.mentions)
+def _total(counts: Iterable[Counts]) -> Counts:
+    return Counts(*map(sum, zip(Counts(0, 0, 0, 0, 0), *counts, strict=True)))
 
 
 def count(modules: Iterable[Module]) -> dict[str, Counts]:
     """Counts of each package, most words first."""
-    totals: dict[str, Counts] = {}
+    found: dict[str, list[Counts]] = defaultdict(list)
     for module in modules:
         text = [sentence for paragraph in module.paragraphs for sentence in paragraph]
         mentions = sum(sentence.count("`") // 2 for sentence in text)
-        one = Counts(1, len(module.paragraphs), len(text), module.words, mentions)
-        totals[module.package] = totals.get(module.package, Counts()) + one
+        found[module.package].append(Counts(1, len(module.paragraphs), len(text), module.words, mentions))
+    totals = {package: _total(counts) for package, counts in found.items()}
     return dict(sorted(totals.items(), key=lambda item: (-item[1].words, item[0])))
 
 
 def count_table(totals: dict[str, Counts]) -> str:
     """The counts as lines of text, one a package and one for all."""
-    rows = [*totals.items(), (f"{len(totals)} packages", sum(totals.values(), Counts()))]
-    header = f"{'package':<24}{'documents':>10}{'paragraphs':>12}{'sentences':>11}{'words':>11}{'mentions':>10}"
-    return "\n".join(
-        [header]
-        + [
-            f"{name:<24}{row[0]:>10,}{row[1]:>12,}{row[2]:>11,}{row[3]:>11,}{row[4]:>10,}"
-            for name, row in ((name, _row(counts)) for name, counts in rows)
-        ]
-    )
+    counts = [*totals.items(), (f"{len(totals)} packages", _total(totals.values()))]
+    rows = [("package", *Counts._fields), *((name, *(f"{number:,}" for number in row)) for name, row in counts)]
+    return "\n".join("{:<24}{:>10}{:>12}{:>11}{:>11}{:>10}".format(*row) for row in rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints counts and a random sample of paragraphs."""
-    import argparse
-    import random
-    import time
-
     parser = argparse.ArgumentParser(prog="python -m albert_jax.data.pydocs.extract", description=main.__doc__)
     parser.add_argument("packages", nargs="*", help="distribution or import names; none: all that are installed")
     parser.add_argument("--sample", type=int, default=20, help="paragraphs to print, drawn at random (20)")

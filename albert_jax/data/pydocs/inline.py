@@ -1,17 +1,19 @@
 """One paragraph with inline markup to its English sentences, code spans kept between single back quotes.
 
-Markup becomes the text that a reader of the rendered page sees. What has no reading as English (formulas,
-bare links, placeholders, long code) becomes DROPPED, and a sentence that holds one is left out, like any
-that fails `is_english`. In the result, back quotes occur only in pairs around code.
-
     "The root of :math:`\\alpha^2`. See :func:`~numpy.sqrt` [1]_. Give ``x`` as *floats*"
  -> ["See `sqrt`.", "Give `x` as floats."]
+
+Markup becomes the text that a reader of the rendered page sees. In the result, back quotes occur only in pairs around
+code.
 """
 
 import re
+from collections.abc import Callable
 
 from albert_jax.data.text.sentences import split_sentences, word_set
 
+# What has no reading as English (formulas, bare links, placeholders, long code) becomes DROPPED, and a sentence that
+# holds one is left out: with a hole in it, it would teach a model English that nobody writes.
 DROPPED = "\x00"
 _CODE = 0xE000  # first of the private-use characters that stand for code spans while markup is removed
 _MAX_CODES = 6_000
@@ -27,18 +29,12 @@ _SPAN = re.compile(
     )""",
     re.VERBOSE,
 )
-_CODE_ROLES = word_set(
-    """
-    func class meth attr mod obj data exc const type any func_ code literal file program option envvar
-    command keyword token samp kbd mpltype rc py:func py:class py:meth py:attr py:mod py:obj py:data
-    py:exc py:const py:type c:func c:type c:macro c:member c:data cpp:func cpp:class
-    """
-)
-_TEXT_ROLES = word_set(
-    """
-    ref doc term emphasis strong sub sup abbr title pep rfc std:ref std:doc std:term
-    """
-)
+_CODE_ROLES = word_set("""
+    func class meth attr mod obj data exc const type any func_ code literal file program option envvar command keyword
+    token samp kbd mpltype rc py:func py:class py:meth py:attr py:mod py:obj py:data py:exc py:const py:type c:func
+    c:type c:macro c:member c:data cpp:func cpp:class
+""")
+_TEXT_ROLES = word_set("ref doc term emphasis strong sub sup abbr title pep rfc std:ref std:doc std:term")
 _MATH = re.compile(r"[\w+*/<>=,.() -]{1,12}")
 _CODE_SHAPE = re.compile(r"\S+|[\w.]*[\[({=<>+*/-].*|.*[\])}]|['\"].*|\w+ \w+ = .*|-.*")
 
@@ -83,8 +79,7 @@ def sentences(paragraph: str) -> list[str]:
 
 
 def remove_markup(paragraph: str) -> str:
-    """`paragraph` as read on a rendered page: code between single back quotes, DROPPED where nothing is
-    readable."""
+    """`paragraph` as read on a rendered page: code between single back quotes, DROPPED where nothing is readable."""
     codes: list[str] = []
 
     def keep(code: str) -> str:
@@ -94,14 +89,15 @@ def remove_markup(paragraph: str) -> str:
         codes.append(code)
         return chr(_CODE + len(codes) - 1)
 
-    def span(match: re.Match[str]) -> str:
-        return _read_span(match, keep)
-
+    # The order matters: code goes first, behind characters that no expression below matches. Each test for a character
+    # saves a search, and most paragraphs have none of them.
     text = paragraph
     if "`" in text:
         if "'" in text:
             text = _TEX_QUOTES.sub(lambda match: f'"{match[1] or match[2]}"', text)
-        text = _SPAN.sub(span, text).replace("`", "'" if "``" not in text and text.count("`") == 2 else "")
+        text = _SPAN.sub(lambda match: _read_span(match, keep), text).replace(
+            "`", "'" if "``" not in text and text.count("`") == 2 else ""
+        )
     if codes:
         text = _SUFFIX.sub(r"\1", text)
     if "*" in text:
@@ -125,11 +121,8 @@ def remove_markup(paragraph: str) -> str:
         text = _ESCAPE.sub(r"\1", text.replace("\\ ", ""))
     text = _EMPTY_BRACKETS.sub("", _SPACE_BEFORE.sub("", text))
     if codes:
-        text = re.sub(
-            f"[{chr(_CODE)}-{chr(_CODE + _MAX_CODES)}]",
-            lambda match: f"`{codes[ord(match[0]) - _CODE]}`",
-            text,
-        )
+        stand_ins = f"[{chr(_CODE)}-{chr(_CODE + _MAX_CODES)}]"
+        text = re.sub(stand_ins, lambda match: f"`{codes[ord(match[0]) - _CODE]}`", text)
     text = _LEAD_NAME.sub("", _LEAD_TYPE.sub("", " ".join(text.split())))
     return _ADMONITION.sub("", text)
 
@@ -138,7 +131,7 @@ def _cite(match: re.Match[str]) -> str:
     return DROPPED if _CITED.search(match.string, max(0, match.start() - 12), match.start()) else ""
 
 
-def _read_span(match: re.Match[str], keep) -> str:
+def _read_span(match: re.Match[str], keep: Callable[[str], str]) -> str:
     """What one back-quoted span reads as: code handed to `keep`, plain text, or DROPPED."""
     if (code := match["double"]) is not None:
         return keep(code)
@@ -152,43 +145,36 @@ def _read_span(match: re.Match[str], keep) -> str:
         if role in _TEXT_ROLES:
             # A bare label such as `array-api-support` names a section, and is no English.
             return text if role in ("term", "emphasis", "strong", "abbr", "title", "sub", "sup") else DROPPED
-        text = text.lstrip("!")
-        return keep(_short(text))
+        return keep(_short(text.lstrip("!")))
     if (text := match["link"]) is not None:
         return text or DROPPED
     if (text := match["named"]) is not None:
         return text
     text = match["single"]
-    # reST and Markdown both use single back quotes, the first for parameters, the second for code; a phrase
-    # is neither.
+    # reST uses single back quotes for parameters, Markdown for code; a phrase is neither.
     return keep(_short(text)) if _CODE_SHAPE.fullmatch(text) else text
 
 
 def _short(name: str) -> str:
-    """A cross-reference as rendered: "~numpy.sqrt" -> "sqrt", ".Axes.plot" -> "Axes.plot"; ".npz" is a file
-    ending."""
+    """A cross-reference as rendered: "~numpy.sqrt" -> "sqrt", ".Axes.plot" -> "Axes.plot"; ".npz" is a file ending."""
     if name.startswith("~"):
         return name.rpartition(".")[2].lstrip("~")
     return name[1:] if re.match(r"\.(?:[A-Z]|\w+\.\w)", name) else name
 
 
-# --- the sentence filter
-# ---------------------------------------------------------------------------------------
+# ---- the sentence filter
 
 _WORD = re.compile(r"[(\"'“‘\[]*[A-Za-z]+(?:['’-][A-Za-z]+)*[)\"'”’\].,;:!?]*")
 _CODE_IN_SENTENCE = re.compile(r"`[^`]*`")
 _ODD = re.compile(r"[^A-Za-zÀ-ÿ0-9_ .,;:'\"()\[\]!?‘’“”–—/%&+-]")
 _NEVER_IN_TEXT = re.compile(r"[\\{}\x00|]|::|->|=>|<-|==|[.]{4}|[-=~*#_+^]{3}|\b(?:Copyright|©|SPDX)\b|[A-Za-z]_\{")
-_FUNCTION_WORDS = word_set(
-    """
-    a an the this that these those it its they them their you your we our there which who what where
-    when why how is are was were be been being am do does did has have had can could will would should
-    shall may might must not no if else then than so as and or but nor of in on at by for with from to
-    into onto over under between via per about after before during while until all any each every some
-    both either neither one only same other such more most also just like because since unless whether
-    same whose
-    """
-)
+_FUNCTION_WORDS = word_set("""
+    a an the this that these those it its they them their you your we our there which who what where when why how is
+    are was were be been being am do does did has have had can could will would should shall may might must not no if
+    else then than so as and or but nor of in on at by for with from to into onto over under between via per about
+    after before during while until all any each every some both either neither one only same other such more most also
+    just like because since unless whether same whose
+""")
 _ENDS = re.compile(r"[.!?…:]['\"”’)\]]*")
 _FRAGMENT = re.compile(
     r"(?:or|and|but|which|where|that|then|so|with|when|if)\b(?!.*[.!?]$)|(?:where|which|and|or|TODO|FIXME|XXX)\b"
@@ -198,8 +184,8 @@ _MIN_WORDS, _MAX_WORDS = 3, 90
 
 
 def is_english(sentence: str) -> bool:
-    """Whether `sentence` (code between back quotes) reads as an English sentence, by counts that any prose
-    passes."""
+    """Whether `sentence` (code between back quotes) reads as an English sentence, by counts that any prose passes."""
+    # Cheap counts instead of a model of language: what passes depends on the text alone, on any machine.
     if sentence.count("`") % 2:
         return False
     text = _CODE_IN_SENTENCE.sub("code", sentence)
@@ -211,10 +197,11 @@ def is_english(sentence: str) -> bool:
     words = [token for token in tokens if _WORD.fullmatch(token)]
     if len(words) < max(3.0, 0.7 * len(tokens)):
         return False
+    # Lists of types and names have words, but none that binds them.
     functional = sum(word.strip("()[]\"'“”‘’.,;:!?").lower() in _FUNCTION_WORDS for word in words)
     if functional < 1 or functional < 0.12 * len(tokens):
         return False
-    if words and sum(word.isupper() and len(word) > 1 for word in words) > 0.4 * len(words):
+    if sum(word.isupper() and len(word) > 1 for word in words) > 0.4 * len(words):
         return False
     if len(_ODD.findall(text)) > 2 + 0.02 * len(text):
         return False

@@ -1,8 +1,7 @@
-"""Package names out of a text, so that telling which package it documents takes reading and not a keyword
-search.
+"""Package names out of a text, so that telling which package it documents takes reading and not a keyword search.
 
-    blank_names("Like `jnp.sum` in JAX; see to_numpy.", names_of(["jax", "numpy"]))
- -> "Like `it.sum` in it; see to_it."
+   blank_names("Like `jnp.sum` in JAX; see to_numpy.", names_of(["jax", "numpy"]))
+-> "Like `it.sum` in it; see to_it."
 """
 
 import functools
@@ -44,19 +43,12 @@ _ALIASES = {
     "xarray": ("xr",),
 }
 # Top-level modules that name nothing: "py" of pytest would blank every "setup.py".
-_NO_NAMES = word_set(
-    """
-    py tests test docs doc examples example benchmarks scripts tools setup conftest main
-    """
-)
-# Names that are English words, or parts of them, are blanked where they stand alone, not inside
-# "fine-grained".
-_WORDS = word_set(
-    """
-    requests packaging promise cycler pillow pluggy humanize markdown coverage execnet linen scikit
-    google distributed polars seaborn
-    """
-)
+_NO_NAMES = word_set("py tests test docs doc examples example benchmarks scripts tools setup conftest main")
+# Names that are English words, or parts of them, are blanked where they stand alone, not inside "fine-grained".
+_WORDS = word_set("""
+    requests packaging promise cycler pillow pluggy humanize markdown coverage execnet linen scikit google distributed
+    polars seaborn
+""")
 # Import names too common for that: only before a dot, as in `tree.map_structure`.
 _BEFORE_DOT = word_set("tree attr arrow")
 # Names of fewer than six letters that are blanked inside any word.
@@ -79,9 +71,9 @@ def names_of(packages: Iterable[str]) -> tuple[str, ...]:
 def blank_names(text: str, names: Sequence[str]) -> str:
     """`text` with every occurrence of a name replaced by "it", in any case; runs of names by one.
 
-    A name is found as a word, as a part of a dotted, underscored or CamelCase identifier, and, when it is no
-    English word, inside longer words, whose tail goes with it ("jaxlib"). Hyphens, underscores, dots and
-    spaces in a name are alike.
+    A name is found as a word, as a part of a dotted, underscored or CamelCase identifier, and, when it is no English
+    word, inside longer words, whose tail goes with it ("jaxlib"). Hyphens, underscores, dots and spaces in a name are
+    alike.
     """
     return blank_spans(text, (), names)[0]
 
@@ -89,11 +81,8 @@ def blank_names(text: str, names: Sequence[str]) -> str:
 def blank_spans(
     text: str, spans: Sequence[tuple[int, int]], names: Sequence[str]
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """`blank_names` that moves [start, end) spans of `text` along.
-
-    An edge inside a replaced name moves to that edge's side of "it"; spans that a replacement joins become
-    one.
-    """
+    """`blank_names` that moves [start, end) spans of `text` along; spans that a replacement joins become one."""
+    # The spans are moved by where the names were, and not searched for again: a word may stand twice in a text.
     found = _find(text, tuple(names)) if names else []
     parts: list[str] = []
     starts: list[int] = []  # of each "it" in the result
@@ -110,7 +99,7 @@ def blank_spans(
         for (start, end), new_start in zip(found, starts, strict=True):
             if position <= start:
                 break
-            if position < end:
+            if position < end:  # inside a name: to that side of "it" which keeps all of it in the span
                 return new_start + len(BLANK) if is_end else new_start
             shift = new_start + len(BLANK) - end
         return position + shift
@@ -142,14 +131,14 @@ def _find(text: str, names: tuple[str, ...]) -> list[tuple[int, int]]:
 
 
 def _end_of_name(text: str, start: int, end: int, name: str) -> int:
-    """Where the name at text[start:end] ends, with what goes with it; 0 if it is only part of another
-    word."""
+    """Where the name at text[start:end] ends, with what goes with it; 0 if it is only part of another word."""
     letters = re.sub("[-_. ]", "", name)
     following = text[end : end + 1]
     if letters in _PROJECTS or (len(letters) >= _SUBSTRING_LENGTH and letters not in _WORDS):
         while text[end : end + 1].islower():
             end += 1
         return end
+    # Any other name must stand alone, or be a part of an identifier: "to_np", "useNp".
     before = text[start - 1 : start] if start else ""
     camel_start = before.islower() and text[start].isupper() and text[end - 1].islower()
     if before.isalnum() and not camel_start:
@@ -163,5 +152,6 @@ def _end_of_name(text: str, start: int, end: int, name: str) -> int:
 @functools.lru_cache(maxsize=64)
 def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     """All names in lower case, the longest first."""
+    # Alternatives are tried in order, and the first that fits wins: "tensorflow-datasets" before "tensorflow".
     ordered = sorted({name.lower() for name in names}, key=lambda name: (-len(name), name))
     return re.compile("|".join("[-_. ]?".join(map(re.escape, re.split("[-_. ]+", name))) for name in ordered))

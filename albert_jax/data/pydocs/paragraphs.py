@@ -1,4 +1,4 @@
-"""Labelled paragraphs of documentation, and their place on disk: a TFDS dataset below a prepared directory.
+"""Labelled paragraphs of documentation, on disk as a TFDS dataset below a prepared directory.
 
     Paragraph("Sorts a in place.", "numpy", "numpy/ma/core.py", ((6, 7),))
 
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from typing import Any
 from albert_jax.data.pydocs.names import blank_spans, package_names
 from albert_jax.data.store import paths as layout
 from albert_jax.data.store.documents import SPLITS, split_of
-from albert_jax.errors import AlbertError
-from albert_jax.files import write_json
+from albert_jax.errors import AlbertError, retold
+from albert_jax.files import DAMAGE, unwritable, write_json
 
 DATASET = "paragraphs"
 _INDEX = "paragraphs.json"  # counts of the splits, and the names of each package as they were here
@@ -28,20 +29,15 @@ _DESCRIPTION = "Paragraphs of the documentation of installed Python packages, wi
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """A paragraph of documentation as a reader sees it, and where it stands.
-
-    mentions: [start, end) character spans of `text` that the author marked as code, in order, never
-    overlapping.
-    """
+    """A paragraph of documentation as a reader sees it, and where it is from."""
 
     text: str
     package: str  # distribution name, "python" for the standard library
     module: str  # "numpy/linalg/_linalg.py"; the split is drawn by it
-    mentions: tuple[tuple[int, int], ...] = ()
+    mentions: tuple[tuple[int, int], ...] = ()  # [start, end) of what the author marked as code, in order, apart
 
     def blanked(self, names: Sequence[str]) -> "Paragraph":
-        """This paragraph with `names` (of `names_of` or `load_names`) replaced by "it", mentions moved
-        along."""
+        """This paragraph with `names` (of `names_of` or `load_names`) replaced by "it", mentions moved along."""
         text, mentions = blank_spans(self.text, self.mentions, names)
         return Paragraph(text, self.package, self.module, mentions)
 
@@ -51,20 +47,16 @@ def write_paragraphs(
 ) -> dict[str, int]:
     """Writes DIR/paragraphs, one shard a split, paragraphs in the order given; equal input gives equal bytes.
 
-    The split of a paragraph is that of its module, by `splits.split_of`: the same as the documents'. The
-    dataset appears whole or not at all, and replaces one that was there.
+    The split of a paragraph is that of its module, by `splits.split_of`: the same as the documents'. The dataset
+    appears whole or not at all, and replaces an older one.
 
     Args:
-        prepared_dir: DIR.
-        paragraphs: read once, in order; only one is held at a time.
-        validation: share of modules in "validation".
-        test: share of modules in "test".
+      prepared_dir: DIR
+      paragraphs: read once, in order; only one is held at a time
+      validation: share of modules in "validation"
+      test: share of modules in "test"
 
-    Returns:
-        How many paragraphs each split holds.
-
-    Raises:
-        AlbertError: the directory cannot be written.
+    Returns how many paragraphs each split holds. Raises AlbertError for a directory that cannot be written.
     """
     from array_record.python import array_record_module
 
@@ -73,9 +65,11 @@ def write_paragraphs(
     counts = dict.fromkeys(SPLITS, 0)
     sizes = dict.fromkeys(SPLITS, 0)
     packages = set()
+    advice = "free space or choose another directory"
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
+        # All writers are closed, whichever of them fails: a shard that is not closed cannot be read.
         with contextlib.ExitStack() as stack:
             writers = {}
             for split in SPLITS:
@@ -93,12 +87,14 @@ def write_paragraphs(
             if not counts[split]:
                 _shard(unfinished, split).unlink()  # TFDS has no empty splits
         _write_metadata(unfinished, counts, sizes)
+        # The names are stored with the text: where it is read, other packages may be installed.
         names = {package: package_names(package) for package in sorted(packages)}
-        write_json(unfinished / _INDEX, {"counts": counts, "names": names})
+        write_json(unfinished / _INDEX, {"counts": counts, "names": names}, advice)
+        # A directory cannot be replaced by another in one step; killed between the two, `prepare` writes it again.
         shutil.rmtree(final, ignore_errors=True)
         os.replace(unfinished, final)
     except OSError as error:
-        raise AlbertError(f"{final}: cannot be written ({error}); free space or choose another directory") from error
+        raise unwritable(final, error, advice) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return counts
@@ -107,9 +103,7 @@ def write_paragraphs(
 def load_paragraphs(prepared_dir: str | Path, split: str) -> list[Paragraph]:
     """The paragraphs of one split, in the order written.
 
-    Raises:
-        AlbertError: the directory holds none (only a pydocs corpus does), a file is damaged, or another
-        split.
+    Raises AlbertError for a directory that holds none (only a pydocs corpus does), a damaged file, or another split.
     """
     from array_record.python import array_record_module
 
@@ -119,22 +113,20 @@ def load_paragraphs(prepared_dir: str | Path, split: str) -> list[Paragraph]:
     expected = _index(prepared_dir)["counts"][split]
     if not expected:
         return []
-    try:
+    with _reading(path):
         reader = array_record_module.ArrayRecordReader(str(path))
-        stored = reader.num_records()
-        paragraphs = [_decode(record) for record in reader.read_all()] if stored == expected else []
-    except (RuntimeError, ValueError, OSError) as error:
-        raise AlbertError(f"{path}: cannot be read ({error}); prepare the directory again") from error
-    if stored != expected:
-        raise AlbertError(f"{path}: holds {stored} paragraphs, not {expected}; prepare the directory again")
-    return paragraphs
+        # Counted before it is read: a shard that was cut may hold whole records and no error.
+        if reader.num_records() != expected:
+            raise AlbertError(
+                f"{path}: holds {reader.num_records()} paragraphs, not {expected}; prepare the directory again"
+            )
+        return [_decode(record) for record in reader.read_all()]
 
 
 def load_names(prepared_dir: str | Path) -> dict[str, tuple[str, ...]]:
     """All names of each package in the stored paragraphs, as they were where the corpus was prepared.
 
-    Raises:
-        AlbertError: the directory holds no paragraphs, or the file is damaged.
+    Raises AlbertError for a directory that holds no paragraphs, or a damaged file.
     """
     return {package: tuple(names) for package, names in _index(prepared_dir)["names"].items()}
 
@@ -143,11 +135,15 @@ def _index(prepared_dir: str | Path) -> dict[str, Any]:
     path = layout.paragraphs_dir(Path(prepared_dir)) / _INDEX
     if not path.parent.is_dir():
         raise AlbertError(f"{prepared_dir}: holds no labelled paragraphs; only `prepare --corpus pydocs` writes them")
-    try:
+    with _reading(path):
         index = json.loads(path.read_bytes())
         return {"counts": index["counts"], "names": index["names"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AlbertError(f"{path}: cannot be read ({error}); prepare the directory again") from error
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return retold(
+        lambda message: f"{path}: cannot be read ({message}); prepare the directory again", *DAMAGE, RuntimeError
+    )
 
 
 def _shard(directory: Path, split: str) -> Path:
@@ -171,7 +167,8 @@ def _encode(paragraph: Paragraph) -> bytes:
         "mention_ends": integers([end for _, end in paragraph.mentions]),
     }
     example = tf_example_pb2.Example(features=tf_feature_pb2.Features(feature=feature))
-    return example.SerializeToString(deterministic=True)  # the order of the map's keys is otherwise left to chance
+    # The order of the map's keys is otherwise left to chance, and equal paragraphs shall have equal bytes.
+    return example.SerializeToString(deterministic=True)
 
 
 def _decode(record: bytes) -> Paragraph:
@@ -184,39 +181,37 @@ def _decode(record: bytes) -> Paragraph:
 
 
 def _write_metadata(directory: Path, counts: dict[str, int], sizes: dict[str, int]) -> None:
-    """features.json and dataset_info.json, by which any TFDS finds and reads the shards; empty splits
-    unlisted."""
+    """features.json and dataset_info.json, by which any TFDS finds and reads the shards; empty splits unlisted."""
     import numpy as np
     import tensorflow_datasets as tfds
 
     def offsets(doc: str) -> Any:
         return tfds.features.Tensor(shape=(None,), dtype=np.int32, doc=doc)
 
-    features = tfds.features.FeaturesDict(
-        {
-            "text": tfds.features.Text(doc="the paragraph, without markup"),
-            "package": tfds.features.Text(doc="the distribution it documents"),
-            "module": tfds.features.Text(doc="the source file it is from"),
-            "mention_starts": offsets("first character of each code mention"),
-            "mention_ends": offsets("character after each code mention"),
-        }
-    )
+    features = {
+        "text": tfds.features.Text(doc="the paragraph, without markup"),
+        "package": tfds.features.Text(doc="the distribution it documents"),
+        "module": tfds.features.Text(doc="the source file it is from"),
+        "mention_starts": offsets("first character of each code mention"),
+        "mention_ends": offsets("character after each code mention"),
+    }
+
+    def template(split: str) -> Any:
+        return tfds.core.ShardedFileTemplate(
+            dataset_name=DATASET, data_dir=directory, split=split, filetype_suffix="array_record", template=_TEMPLATE
+        )
+
     splits = [
         tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=[counts[split]],
-            num_bytes=sizes[split],
-            filename_template=tfds.core.ShardedFileTemplate(
-                dataset_name=DATASET,
-                data_dir=directory,
-                split=split,
-                filetype_suffix="array_record",
-                template=_TEMPLATE,
-            ),
+            name=split, shard_lengths=[counts[split]], num_bytes=sizes[split], filename_template=template(split)
         )
         for split in SPLITS
         if counts[split]
     ]
     tfds.folder_dataset.write_metadata(
-        data_dir=directory, features=features, split_infos=splits, check_data=False, description=_DESCRIPTION
+        data_dir=directory,
+        features=tfds.features.FeaturesDict(features),
+        split_infos=splits,
+        check_data=False,
+        description=_DESCRIPTION,
     )

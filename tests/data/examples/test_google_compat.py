@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from albert_jax.data.examples import draws
-from albert_jax.data.examples.google_masks import GoogleMasker, choose
-from albert_jax.data.examples.google_pairs import GooglePairs, _walk
+from albert_jax.data.examples.google_compat import GoogleMasker, GooglePairs, _walk, choose
 from albert_jax.data.examples.masking import MaskConfig, Masker
 from albert_jax.data.examples.pairs import PairConfig, PairSource
 from albert_jax.data.examples.pretraining import PretrainingSource

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from albert_jax.data.examples.loader import READ_AHEAD, Loader
+from albert_jax.data.examples.loader import READ_AHEAD, ExampleList, Loader
 from albert_jax.data.examples.masking import MaskConfig
 from albert_jax.data.examples.pairs import PairConfig
 from albert_jax.data.examples.pretraining import PretrainingSource
@@ -26,6 +26,7 @@ class Counting:
     """Examples that say who they are, and a list of those that were made."""
 
     fingerprint = "counting"
+    weights = ("loss_weight", "label_weights")
 
     def __init__(self, size: int) -> None:
         self.size, self.made = size, []
@@ -206,11 +207,18 @@ def test_a_finite_loader_ends_and_rewinds() -> None:
 
 
 def test_a_list_of_examples_is_a_source() -> None:
-    rows = [{"input_ids": np.arange(4) + row, "label": row} for row in range(6)]
+    rows = ExampleList([{"input_ids": np.arange(4) + row, "label": row} for row in range(6)])
     batches = list(Loader(rows, 4, epochs=2, seed=2))
     labels = np.concatenate([batch["label"][batch["example_weight"] > 0] for batch in batches])
     assert np.bincount(labels).tolist() == [2] * 6
     assert all((batch["input_ids"][:, 0] == batch["label"]).all() for batch in batches)
+
+
+def test_weights_are_the_fields_that_the_source_names() -> None:
+    rows = [{"loss": np.float32(2), "kept_weight": np.float32(3)} for _ in range(3)]
+    last = list(Loader(ExampleList(rows, weights=("loss",)), 2, epochs=1, shuffle=False))[-1]
+    assert last["example_weight"].tolist() == [1, 0]
+    assert last["loss"].tolist() == [2, 0] and last["kept_weight"].tolist() == [3, 3]
 
 
 def test_worker_processes_give_the_same_stream() -> None:
@@ -235,7 +243,7 @@ def test_an_error_in_an_example_reaches_the_reader() -> None:
 
 def test_what_cannot_be_loaded_is_refused() -> None:
     with pytest.raises(AlbertError, match="empty"):
-        Loader([], 4)
+        Loader(ExampleList([]), 4)
     with pytest.raises(AlbertError, match="batch_size is 0"):
         Loader(Counting(10), 0)
     with pytest.raises(AlbertError, match="rows 3 to 4 are not in a batch of 4"):

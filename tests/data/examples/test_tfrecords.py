@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from albert_jax.data.examples.crc32c import BLOCK, crc32c, masked_crc32c
-from albert_jax.data.examples.google_records import GoogleRecords
 from albert_jax.data.examples.loader import Loader
+from albert_jax.data.examples.pretraining import GoogleRecords
 from albert_jax.data.examples.tfrecords import TFRecords, matching_files, parse_example
 from albert_jax.errors import AlbertError
 
