@@ -9,7 +9,7 @@ Snappy's `format_description.txt` for the compressed blocks.
 import struct
 from collections.abc import Iterator, Mapping
 
-from albert_jax.data.examples.crc32c import masked_crc32c
+from albert_jax.data.examples.tfrecords import masked_crc32c
 from albert_jax.errors import AlbertError
 
 _MAGIC = 0xDB4775248B80FB57

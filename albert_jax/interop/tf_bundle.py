@@ -14,7 +14,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from albert_jax.data.examples.crc32c import masked_crc32c
+from albert_jax.data.examples.tfrecords import masked_crc32c
 from albert_jax.errors import AlbertError
 from albert_jax.interop.sstable import put_varint, read_table, varint, write_table
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow
 import pytest
 
-from albert_jax.data.examples.crc32c import masked_crc32c
+from albert_jax.data.examples.tfrecords import masked_crc32c
 from albert_jax.errors import AlbertError
 from albert_jax.interop import sstable, tf_bundle
 from albert_jax.interop.released import config_from_google
