@@ -27,7 +27,7 @@ from albert_jax.data.labelled.requests import Request
 from albert_jax.engine.step import make_eval_step
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import restored
-from albert_jax.interop import converted
+from albert_jax.interop.directory import is_converted
 from albert_jax.tasks import Classification, Tagging
 from albert_jax.tasks.answers import Answers, Row, TagAnswers, TextAnswers
 from albert_jax.tasks.base import OpenTask
@@ -259,7 +259,7 @@ class Predictor:
 
 def _fine_tuned(workdir: Path) -> experiments.Experiment:
     """The experiment of a workdir whose model answers something. Raises AlbertError where it does not."""
-    if converted.is_converted(workdir):
+    if is_converted(workdir):
         raise AlbertError(f"{workdir} is a converted model without a task; fine-tune it: {_how(workdir)}")
     experiment = experiments.read(workdir)
     if not isinstance(experiment.task, (Classification, Tagging)):

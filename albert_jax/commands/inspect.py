@@ -9,7 +9,7 @@ from albert_jax.data.corpus import describe as data
 from albert_jax.data.text import tokenizers
 from albert_jax.engine.checkpoint import FOLDER, Checkpoints, open_for_reading
 from albert_jax.errors import AlbertError
-from albert_jax.interop import converted
+from albert_jax.interop import directory
 from albert_jax.telemetry.records import read_evaluation
 from albert_jax.telemetry.tables import format_table
 
@@ -23,9 +23,9 @@ def describe(path: str | Path) -> str:
         return _workdir(path)
     if path.resolve().parent.name == FOLDER and path.name.isdigit():
         return _checkpoint(open_for_reading(path.resolve().parent.parent), int(path.name))
-    if converted.is_converted(path):
-        about = converted.read_metadata(path)
-        params = {name: (array.shape, str(array.dtype)) for name, array in converted.params(path).items()}
+    if directory.is_converted(path):
+        about = directory.read_metadata(path)
+        params = {name: (array.shape, str(array.dtype)) for name, array in directory.params(path).items()}
         return f"{path}: converted from {about.origin}, head {about.head or 'none'}\n\n" + _table(params, "")
     if (path / FOLDER).is_dir():
         checkpoints = open_for_reading(path)

@@ -6,40 +6,28 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
-from albert_jax.errors import AlbertError
-from albert_jax.interop import compare, directory, google, hf
-from albert_jax.interop.grow import add_pieces, grow
+from albert_jax.errors import refuse, retold
+from albert_jax.interop import directory, google, hf
+from albert_jax.interop.compare import compared
+from albert_jax.interop.grow import Resize, resized
 from albert_jax.interop.load import open_source
-from albert_jax.interop.loaded import LoadedModel
+from albert_jax.interop.names import table
+from albert_jax.interop.source import Format, LoadedModel
 
-To = Literal["albert_jax", "hf", "tf1"]
-_WRITERS: dict[To, Callable[[Path, LoadedModel], None]] = {
+_WRITERS: dict[Format, Callable[[Path, LoadedModel], None]] = {
     "albert_jax": directory.write,
     "hf": hf.write,
     "tf1": google.write,
 }
-_READERS: dict[To, Callable[[Path], LoadedModel]] = {"albert_jax": directory.read, "hf": hf.read, "tf1": google.read}
-
-
-@dataclass(frozen=True)
-class Resize:
-    """What becomes larger on the way; 0 and "" leave it."""
-
-    max_positions: int = 0  # rows of the position table
-    vocab_size: int = 0  # rows of the word table, of a source without a vocabulary
-    add_pieces: str = ""  # file with a new piece a line, for vocabulary and table
-    seed: int = 0  # of the new rows
 
 
 def convert(
-    source: str | Path, destination: str | Path, to: To = "albert_jax", growth: Resize | None = None
+    source: str | Path, destination: str | Path, to: Format = "albert_jax", growth: Resize | None = None
 ) -> float | None:
     """Writes the model at `source` (whatever `albert_jax.load` takes) to `destination`, and prints what it did.
 
@@ -50,115 +38,87 @@ def convert(
 
     Raises AlbertError, the destination untouched, for a destination that is not empty and a source that cannot be read.
     """
-    destination = _place(destination, source)
-    found = open_source(source)
-    model = _grown(found, growth or Resize())
-    lacking = [folder for folder in destination.parents if not folder.exists()]
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{destination.name[:40]}.", dir=destination.parent))
-    except OSError as error:
-        _remove_empty(lacking)
-        raise AlbertError(f"{destination}: cannot be made ({error.strerror}); choose another destination") from error
-    try:
+    destination = _empty_destination(destination, source)
+    found = _without_other_parts(open_source(source))
+    model = resized(found, growth or Resize())
+    with _appearing(destination) as made:
         _WRITERS[to](made, model)
         with warnings.catch_warnings(action="ignore"):  # the source's were shown
-            target = _READERS[to](made)
-        _check_same(model.params, target.params, made)
-        said, difference = _compared(found, source, dataclasses.replace(target, head=found.head), made, to)
-        made.chmod(0o755)
-        _check_empty(destination)
-        os.replace(made, destination)
-    except OSError as error:
-        raise AlbertError(f"{destination}: cannot be written ({error.strerror or error}); make room there") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-        _remove_empty(lacking)
+            target = open_source(made)
+        refuse(_unequal(model.params, target.params, made))
+        # Google's format does not name a head; the comparison is of the source's.
+        comparison, difference = compared(found, source, dataclasses.replace(target, head=found.head), made)
     numbers = sum(array.size for array in model.params.values())
-    about = f"{model.config.layers} layers, D {model.config.hidden_size}, {model.config.heads} heads, "
-    about += f"V {model.config.vocab_size:,}, {model.config.activation}, head {model.head or 'none'}"
-    print(f"{found.origin} ({found.format}) -> {destination} ({to}): {numbers:,} parameters; {about}")
+    shape = f"{model.config.layers} layers, D {model.config.hidden_size}, {model.config.heads} heads, "
+    shape += f"V {model.config.vocab_size:,}, {model.config.activation}, head {model.head or 'none'}"
+    print(f"{found.origin} ({found.format}) -> {destination} ({to}): {numbers:,} parameters; {shape}")
     if model.tokenizer is None:
         print("no vocabulary was found beside the source, so none was written")
-    print(said)
+    print(comparison)
     return difference
 
 
-def _place(given: str | Path, source: str | Path) -> Path:
-    """The destination as an absolute path. Raises AlbertError where nothing can be made there."""
+def _without_other_parts(model: LoadedModel) -> LoadedModel:
+    """`model` without what a user's own task trained beside the encoder, which no format has a name for."""
+    known = {row.ours for row in table(model.config)}
+    others = sorted(model.params.keys() - known)
+    if others:
+        print(f"left out, since no format has a name for it: {', '.join(others)}")
+    return dataclasses.replace(model, params={path: x for path, x in model.params.items() if path in known})
+
+
+def _unequal(written: dict[str, np.ndarray], read: dict[str, np.ndarray], directory: Path) -> Iterator[str]:
+    for path in sorted({*written, *read}):
+        if path not in written or path not in read or not np.array_equal(written[path], read[path], equal_nan=True):
+            yield f"{directory}: {path} did not read back as it was written; is the disk sound?"
+
+
+# ---- the destination
+
+
+@contextlib.contextmanager
+def _appearing(destination: Path) -> Iterator[Path]:
+    """A directory to write into, which becomes `destination` when the block ends without an error, and otherwise is
+    removed together with the parents that were made for it."""
+    lacking = [folder for folder in destination.parents if not folder.exists()]
+    made: Path | None = None
     try:
+        with retold(lambda message: f"{destination}: cannot be made ({message}); choose another destination", OSError):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(prefix=f".{destination.name[:40]}.", dir=destination.parent))
+        with retold(lambda message: f"{destination}: cannot be written ({message}); make room there", OSError):
+            yield made
+            made.chmod(0o755)
+            refuse(_occupied(destination))
+            os.replace(made, destination)
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        for folder in lacking:
+            with contextlib.suppress(OSError):  # it is not empty where the conversion succeeded
+                folder.rmdir()
+
+
+def _empty_destination(given: str | Path, source: str | Path) -> Path:
+    """The destination as an absolute path. Raises AlbertError where nothing can be made there."""
+    # OSError for a name that is too long and for lack of permission, RuntimeError for the home directory of nobody.
+
+    def failed(message: str) -> str:
+        return f"{str(given)[:200]}: cannot be made ({message}); choose another destination"
+
+    with retold(failed, OSError, RuntimeError):
         destination = Path(os.path.abspath(Path(given).expanduser()))
-        _check_empty(destination)
-        inside = os.path.isdir(source) and destination.resolve().is_relative_to(Path(source).resolve())
-    except (OSError, RuntimeError) as error:  # a name that is too long, no permission, nobody's home
-        said = getattr(error, "strerror", None) or error
-        raise AlbertError(f"{str(given)[:200]}: cannot be made ({said}); choose another destination") from error
-    if inside:
-        raise AlbertError(f"{given} lies in the source {source}, which stays as it is; choose another destination")
+        refuse(_occupied(destination))
+        if os.path.isdir(source):
+            refuse(_inside(destination.resolve(), Path(source).resolve(), f"{given} lies in the source {source}"))
     return destination
 
 
-def _remove_empty(folders: list[Path]) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _check_empty(destination: Path) -> None:
+def _occupied(destination: Path) -> Iterator[str]:
     if destination.is_symlink() or destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
-        raise AlbertError(f"{destination} is not empty; choose another destination, or remove it first")
+        yield f"{destination} is not empty; choose another destination, or remove it first"
 
 
-def _check_same(wrote: dict[str, np.ndarray], read: dict[str, np.ndarray], where: Path) -> None:
-    for path in sorted({*wrote, *read}):
-        if path not in wrote or path not in read or not np.array_equal(wrote[path], read[path], equal_nan=True):
-            raise AlbertError(f"{where}: {path} did not read back as it was written; is the disk sound?")
-
-
-def _grown(model: LoadedModel, growth: Resize) -> LoadedModel:
-    tokenizer, pieces = model.tokenizer, growth.vocab_size or None
-    if growth.add_pieces:
-        if tokenizer is None:
-            raise AlbertError(f"{model.origin} has no vocabulary to add pieces to; give --vocab-size")
-        try:
-            lines = Path(growth.add_pieces).read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise AlbertError(f"{growth.add_pieces}: cannot be read as pieces, one a line ({error})") from error
-        tokenizer = add_pieces(tokenizer, lines)
-        pieces = tokenizer.vocab_size
-    if tokenizer is not None and pieces not in (None, tokenizer.vocab_size):
-        raise AlbertError(
-            f"{model.origin}: its vocabulary has {tokenizer.vocab_size} pieces and --vocab-size asks for {pieces}; "
-            "name the new ones in a file for --add-pieces"
-        )
-    if pieces is None and not growth.max_positions:
-        return model
-    params, config = grow(model.params, model.config, growth.max_positions or None, pieces, growth.seed)
-    return dataclasses.replace(model, params=params, config=config, tokenizer=tokenizer)
-
-
-def _compared(
-    found: LoadedModel, path: str | Path, target: LoadedModel, made: Path, to: To
-) -> tuple[str, float | None]:
-    """What the comparison says, and the largest difference."""
-    batch = compare.fixed_batch(found)
-    torch = compare.torch_is_here()
-    if not torch and "hf" in (found.format, to):
-        return (
-            "logits were not compared: torch and transformers are not installed (pip install albert_jax[torch])",
-            None,
-        )
-    if "hf" not in (found.format, to) and "tf1" in (found.format, to):
-        return "logits were not compared: the original's program needs TensorFlow 1.15, which this Python lacks", None
-
-    def run(model: LoadedModel, place: Any, form: str) -> tuple[compare.Outputs, str]:
-        if form == "hf":
-            return compare.by_transformers(place, found.head, batch), "transformers"
-        return compare.by_albert_jax(model, batch), "albert_jax"
-
-    (theirs, first), (ours, second) = run(found, path, found.format), run(target, made, to)
-    difference, where = compare.largest_difference(theirs, ours, batch["mask"])
-    return (
-        f"largest difference of {first} on the source and {second} on the target: {difference:.3g} ({where})",
-        difference,
-    )
+def _inside(destination: Path, source: Path, fact: str) -> Iterator[str]:
+    if destination.is_relative_to(source):
+        yield f"{fact}, which stays as it is; choose another destination"

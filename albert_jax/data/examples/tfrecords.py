@@ -24,7 +24,7 @@ _FOOTER = 4  # and after it: checksum
 
 def masked_crc32c(data: bytes | np.ndarray) -> int:
     """The CRC-32C of `data` as TFRecords and checkpoints store it: rotated by 15 bits, a constant added."""
-    # The mask keeps a checksum of data that holds checksums from becoming trivial (TensorFlow's core/lib/hash/crc32c.h).
+    # A CRC over data that contains CRCs is weak; hence the mask (TensorFlow's core/lib/hash/crc32c.h).
     checksum = google_crc32c.value(data)
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
