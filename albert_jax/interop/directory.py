@@ -22,7 +22,7 @@ from albert_jax.interop.source import Contents, LoadedModel, Source
 from albert_jax.model.config import AlbertConfig
 
 MODEL_FILE, WEIGHTS, VOCAB, EXPERIMENT = "model.json", "weights.safetensors", "vocab", "experiment.json"
-_FORMAT = 1
+_FORMAT = 1  # of model.json; another number where an older reader would misread it
 _ADVICE = "convert again, or restore it from a copy"
 
 
@@ -181,6 +181,7 @@ def best_params(workdir: Path) -> dict[str, np.ndarray]:
         # Without a cache, which would hold every array a second time.
         context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 0}})
         keys = tensorstore.KvStore.open({"driver": "ocdbt", "base": url}, context=context).result().list().result()
+        # Keys are NAME/zarr.json and NAME/c/..., the chunks.
         stores = {}
         for name in sorted({key.decode().partition("/")[0] for key in keys}):
             kvstore = {"driver": "ocdbt", "base": url, "path": f"{name}/"}

@@ -67,17 +67,17 @@ def _head(params: Mapping[str, np.ndarray]) -> Head | None:
     present = parts(params)
     if "classifier" in present:  # RACE's has one number for each text
         return "choice" if params["classifier/kernel"].shape[1] == 1 else "classification"
+    # Of the most specific first: every pretraining checkpoint has an MLM head, too.
     order: tuple[Head, ...] = ("span", "pretrain", "mlm")
     return next((head for head in order if NEEDED[head] <= present), None)
 
 
 def write(directory: Path, model: LoadedModel) -> None:
     """Writes a checkpoint, albert_config.json and the vocabulary into `directory`, as Google's archives have them.
-
-    Raises AlbertError for what the original's code cannot compute, and where the files cannot be written.
-    """
+    Raises AlbertError for what the original's code cannot compute, and where the files cannot be written."""
     write_json(directory / CONFIG_FILE, to_google(model.config))
     tf_bundle.write(directory / PREFIX, from_ours("tf", model.params, model.config))
+    # By this file `tf.train.latest_checkpoint` finds it.
     (directory / "checkpoint").write_text(f'model_checkpoint_path: "{PREFIX}"\n', encoding="utf-8")
     if isinstance(model.tokenizer, Tokenizer):
         (directory / SENTENCEPIECE).write_bytes(model.tokenizer.model)
@@ -102,16 +102,12 @@ class TfCheckpoint:
         return Bundle(self.prefix)
 
     def config(self) -> AlbertConfig:
-        """From the file; without one from the table, for weights of a released shape, with a warning.
-
-        Raises AlbertError where the file is damaged, and without one for weights of another shape.
-        """
-        path = self.config_path
+        """From the file; without one from the table, for weights of a released shape, with a warning. Raises
+        AlbertError where the file is damaged, and without one for weights of another shape."""
+        path, damage = self.config_path, (OSError, ValueError, RecursionError)
         if path is None:
             return config_from_weights(self.tensors(), self.name)
-        with retold(
-            lambda message: f"{path}: not a JSON file ({message}); copy it again", OSError, ValueError, RecursionError
-        ):
+        with retold(lambda message: f"{path}: not a JSON file ({message}); copy it again", *damage):
             fields = json.loads(path.read_bytes())
         return config_from_google(fields, self.name, str(path))
 
@@ -139,6 +135,7 @@ def find(path: str | Path, config: str | Path | None = None) -> Iterator[TfCheck
     elif given.is_dir():
         yield _with_neighbours(_prefix(given, name), given, config, name)
     else:
+        # Each of a checkpoint's files means the checkpoint.
         prefix = Path(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", name))
         refuse(_no_prefix(prefix))
         yield _with_neighbours(prefix, prefix.parent, config, name)
@@ -154,28 +151,23 @@ def _no_prefix(prefix: Path) -> Iterator[str]:
 
 
 def config_from_weights(bundle: Bundle, name: str = "") -> AlbertConfig:
-    """The released configuration whose weights have these shapes; a warning says which was taken.
-
-    Raises AlbertError where there is none: heads and depth leave no trace in shapes.
-    """
+    """The released configuration whose weights have these shapes; a warning says which was taken. Raises AlbertError
+    where there is none, since heads and depth leave no trace in shapes."""
     shapes = {key.removeprefix("module/"): entry.shape for key, entry in bundle.entries.items()}
     words = shapes.get("bert/embeddings/word_embeddings")
     kernel = shapes.get("bert/encoder/transformer/group_0/inner_group_0/ffn_1/intermediate/dense/kernel")
-    wanted = {
-        row: ((c.vocab_size, c.embedding_size), (c.hidden_size, c.feed_forward_size)) for row, c in RELEASED.items()
-    }
+    wanted = {r: ((c.vocab_size, c.embedding_size), (c.hidden_size, c.feed_forward_size)) for r, c in RELEASED.items()}
     rows = [row for row, sizes in wanted.items() if sizes == (words, kernel)]
     rows = [row for row in rows if row in released(name)] or rows
     if not rows:
         raise AlbertError(
-            f"{bundle.prefix}: no {CONFIG_FILE} beside it; a word table {words} and feed-forward kernel {kernel} are "
-            "no released ALBERT's; put its file there, since heads and layers cannot be read off weights"
+            f"{bundle.prefix}: no {CONFIG_FILE} beside it, and a word table {words} with feed-forward kernel {kernel} "
+            "is no released ALBERT's; put its file there, since heads and layers cannot be read off weights"
         )
-    row = rows[-1]  # version 2 where the name leaves it open
-    warnings.warn(
-        f"{bundle.prefix}: no {CONFIG_FILE}; taking that of {row}, whose weights have these shapes", stacklevel=2
-    )
-    return RELEASED[row]
+    # The last, which is version 2 where the name leaves it open.
+    message = f"{bundle.prefix}: no {CONFIG_FILE}; taking that of {rows[-1]}, whose weights have these shapes"
+    warnings.warn(message, stacklevel=2)
+    return RELEASED[rows[-1]]
 
 
 def _with_neighbours(prefix: Path, directory: Path, config: str | Path | None, name: str) -> TfCheckpoint:
@@ -187,6 +179,7 @@ def _with_neighbours(prefix: Path, directory: Path, config: str | Path | None, n
         homes.append(prefix.parent.parent)
     folders = [folder for home in homes for folder in (home, home / "assets")]
     config_path = Path(config) if config is not None else _first(folders, [CONFIG_FILE])
+    # A SentencePiece model that is not Google's may have any name.
     vocabulary = _first(folders, RELEASED_NAMES) or _first(folders, ["*.model"])
     return TfCheckpoint(prefix, config_path, vocabulary, name)
 
@@ -199,6 +192,7 @@ def _first(folders: Iterable[Path], patterns: Iterable[str]) -> Path | None:
 def _prefix(directory: Path, name: str) -> Path:
     """The one checkpoint below `directory`, or the one that a file `checkpoint` names, or model.ckpt-best."""
     found = sorted(Path(str(path)[: -len(".index")]) for path in directory.rglob("*.index"))
+    # An index without data is passed over, but named by the complaint where there is no other.
     found = [prefix for prefix in found if any(_data_files(prefix))] or found
     if found:
         found = _noted(directory, found)
@@ -239,19 +233,16 @@ def _data_files(prefix: Path) -> Iterator[Path]:
 def _unpack(archive: Path, directory: Path) -> None:
     """The archive's plain files into `directory`. Raises AlbertError for a damaged archive, and for one with links,
     devices or paths that lead out of it."""
+    damage = (*DAMAGED, OSError)
     with (
-        retold(
-            lambda message: f"{archive}: damaged archive or full disk ({message}); fetch it again", *DAMAGED, OSError
-        ),
+        retold(lambda message: f"{archive}: damaged archive or full disk ({message}); fetch it again", *damage),
         tarfile.open(archive) as tar,
     ):
         for member in tar:
             path = PurePosixPath(member.name)
             # By hand rather than by tarfile's filter "data", which drops a leading "/" and follows links within.
             if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-                raise AlbertError(
-                    f"{archive}: {member.name} is no plain file below it; such an archive is not unpacked"
-                )
+                raise AlbertError(f"{archive}: {member.name} is no plain file below it; fetch another archive")
             if member.isdir() or path.suffix == ".meta":  # a graph, many megabytes, not needed
                 continue
             target = directory / path

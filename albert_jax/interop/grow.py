@@ -50,10 +50,8 @@ def _resize_flaws(tokenizer: AnyTokenizer | None, resize: Resize) -> Iterator[st
         yield " has no vocabulary to add pieces to; give --vocab-size"
     # A row without a piece would never be looked up, and the vocabulary would be refused beside the larger table.
     if tokenizer is not None and not resize.add_pieces and resize.vocab_size not in (0, tokenizer.vocab_size):
-        yield (
-            f": its vocabulary has {tokenizer.vocab_size} pieces and --vocab-size asks for {resize.vocab_size}; "
-            "name the new ones in a file for --add-pieces"
-        )
+        sizes = f"{tokenizer.vocab_size} pieces and --vocab-size asks for {resize.vocab_size}"
+        yield f": its vocabulary has {sizes}; name the new ones in a file for --add-pieces"
 
 
 def grow(
@@ -63,13 +61,8 @@ def grow(
     vocab_size: int | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, np.ndarray], AlbertConfig]:
-    """`params` (path -> array) and `config` with that many positions and pieces.
-
-    New rows are drawn as the original draws initial ones (a normal of deviation `config.initializer_range` cut at two
-    deviations), a function of `seed`; new pieces get the MLM bias 0.
-
-    Raises AlbertError when a table would shrink, or grow beyond the machine's memory.
-    """
+    """`params` (path -> array) and `config` with that many positions and pieces. Raises AlbertError when a table would
+    shrink, or grow beyond the machine's memory."""
     sizes = {"max_positions": max_positions, "vocab_size": vocab_size}
     wanted = {field: size for field, size in sizes.items() if size is not None}
     refuse(_unfit(wanted, config, seed))
@@ -79,6 +72,7 @@ def grow(
         path = f"albert/embeddings/{_TABLES[field]}"
         # A key for each table, so that the rows of one do not depend on whether the other grows.
         key = jax.random.fold_in(jax.random.key(seed), list(sizes).index(field))
+        # As the original draws its initial values: a normal of this deviation, cut at two deviations.
         draw = jax.nn.initializers.truncated_normal(config.initializer_range)
         rows = np.asarray(draw(key, (more, config.embedding_size), np.float32))
         grown[path] = np.concatenate([params[path], rows])
@@ -110,6 +104,7 @@ def add_pieces(tokenizer: AnyTokenizer, pieces: Sequence[str]) -> AnyTokenizer:
     beginning of a word only. Raises AlbertError for a piece that exists already, or that normalised text cannot hold.
     """
     refuse(_unusable(tokenizer, pieces))
+    # At the end, so that no old id moves.
     if isinstance(tokenizer, WordPieceTokenizer):
         lower = tokenizer.normalization.lower
         return WordPieceTokenizer([*tokenizer.pieces(range(tokenizer.vocab_size)), *pieces], lower)
@@ -129,7 +124,4 @@ def _unusable(tokenizer: AnyTokenizer, pieces: Sequence[str]) -> Iterator[str]:
         text = piece.removeprefix("▁").removeprefix("##")
         normal = tokenizer.normalize(text)
         if not text or normal != text:
-            yield (
-                f"the piece {piece!r} can never be met: text is normalised to {normal!r} before it is cut into pieces; "
-                "give it so"
-            )
+            yield f"the piece {piece!r} can never be met: text is normalised to {normal!r} first; give it so"

@@ -42,14 +42,12 @@ def check_heads(
     seed: int = 0,
     name: str = "the model",
 ) -> list[HeadScore]:
-    """Scores of the same weights under other head counts, the best first.
-
-    15 % of the pieces are masked, by whole words, all shown as [MASK]; the same ones for every candidate.
+    """Scores of the same weights under other head counts, the best first. 15 % of the pieces are masked, by whole
+    words, all shown as [MASK]; the same ones for every candidate.
 
     Args:
-      params: path -> array, as `names.to_ours` gives them; the MLM head must be among them
-      config: the model's; all but its heads is kept
-      tokenizer: the model's vocabulary
+      params: path -> array, with the MLM head
+      config, tokenizer: the model's; all of the configuration but its heads is kept
       text_path: plain text, of the kind and language that the model was trained on
       candidates: head counts to try; none gives the divisors of D with heads 32 to 256 wide, and the configuration's
       max_length: pieces of an example, [CLS] and [SEP] counted (S)
@@ -60,9 +58,11 @@ def check_heads(
     Raises AlbertError for a candidate that does not divide D, a text that is too short, and weights without MLM head.
     """
     D, S = config.hidden_size, min(max_length, config.max_positions)
+    # With the configured count, also where it is unusual: it is the one to compare with.
     usual = {heads for heads in range(1, D + 1) if D % heads == 0 and D // heads in _HEAD_SIZES}
     counts = sorted(set(candidates) or usual | {config.heads})
     refuse(_flaws(counts, config, tokenizer))
+    # Word by word and always [MASK]: n-grams and random pieces would add errors that no head count can avoid.
     masker = Masker(MaskConfig(max_ngram=1, mask_share=1.0, random_share=0.0), tokenizer, S)
     rows = [
         masker.apply(row, S, Draws(seed, MASKS, index))

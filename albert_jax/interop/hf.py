@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,36 +77,26 @@ def _json(path: Path) -> Any:
 def tensors(path: Path) -> Mapping[str, np.ndarray]:
     """The tensors of a directory by name, each read when it is asked for: safetensors before a pickle, a whole file
     before shards. Raises AlbertError when there is none, or a shard is missing or is not what its index says."""
+    # Safetensors first, which cannot hold code.
     for file, reader in ((SAFETENSORS, SafetensorsFile), (TORCH, TorchFile)):
         if (path / file).is_file():
             return reader(path / file)
         index = path / f"{file}.index.json"
         if index.is_file():
-            return _Shards(index, reader)
+            return _shards(index, reader)
     others = sorted(p.name for p in path.glob("*") if p.suffix in (".h5", ".msgpack", ".ot", ".onnx", ".gguf"))
     unread = f"; {others[0]} cannot be read" if others else ""
     raise AlbertError(f"{path}: no {SAFETENSORS} and no {TORCH}, whole or in shards with an index, is here{unread}")
 
 
-class _Shards(Mapping[str, np.ndarray]):
-    """Tensors that an index spreads over several files."""
-
-    def __init__(self, index: Path, reader: type[SafetensorsFile] | type[TorchFile]):
-        fields = _json(index)
-        file_of: Any = fields.get("weight_map") if isinstance(fields, dict) else None
-        refuse(f"{index}: {flaw}" for flaw in _index_flaws(file_of, index.parent))
-        self._file_of: dict[str, str] = file_of
-        self._files = {file: reader(index.parent / file) for file in set(self._file_of.values())}
-        refuse(f"{index}: {flaw}" for flaw in _shard_flaws(self._file_of, self._files))
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._files[self._file_of[name]][name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
-
-    def __len__(self) -> int:
-        return len(self._file_of)
+def _shards(index: Path, reader: type[SafetensorsFile] | type[TorchFile]) -> Mapping[str, np.ndarray]:
+    """The tensors that an index spreads over several files."""
+    fields = _json(index)
+    file_of: Any = fields.get("weight_map") if isinstance(fields, dict) else None
+    refuse(f"{index}: {flaw}" for flaw in _index_flaws(file_of, index.parent))
+    files: dict[str, Any] = {file: reader(index.parent / file) for file in sorted(set(file_of.values()))}
+    refuse(f"{index}: {flaw}" for flaw in _shard_flaws(file_of, files))
+    return ChainMap(*files.values())
 
 
 def _index_flaws(file_of: Any, directory: Path) -> Iterator[str]:
@@ -119,6 +110,7 @@ def _index_flaws(file_of: Any, directory: Path) -> Iterator[str]:
 
 def _shard_flaws(file_of: dict[str, str], files: Mapping[str, Mapping]) -> Iterator[str]:
     for file, found in files.items():
+        # Both ways: a shard with more than the index lists is of another model.
         listed = {name for name in file_of if file_of[name] == file}
         for name in sorted(listed ^ set(found)):
             what = "lacks {}, which the index puts there" if name in listed else "holds {}, which the index does not"
@@ -159,6 +151,7 @@ def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray]) -> Head | No
     head = ARCHITECTURES[names[0]] if names else None
     if head is not None and NEEDED[head] <= present:
         return head
+    # From here on the name is of another head than the tensors, or there is none: the tensors decide.
     if "mlm" in present:
         return "pretrain" if NEEDED["pretrain"] <= present else "mlm"
     # Released directories name a head whose tensors they lack, and transformers draws them afresh.
@@ -179,14 +172,13 @@ def _labels(fields: dict[str, Any], classes: int) -> tuple[str, ...]:
 
 
 def write(directory: Path, model: LoadedModel) -> None:
-    """Writes config.json, model.safetensors and, with a vocabulary, its files into `directory`.
-
-    Raises AlbertError for parameters that have no name in this format, and where the files cannot be written.
-    """
+    """Writes config.json, model.safetensors and, with a vocabulary, its files into `directory`. Raises AlbertError for
+    parameters that have no name in this format, and where the files cannot be written."""
     names = {head: name for name, head in ARCHITECTURES.items()}
     fields = {**to_hf(model.config), "architectures": [names[model.head]], "dtype": "float32"}
     if "classifier/kernel" in model.params:
         classes = model.params["classifier/kernel"].shape[1]
+        # As transformers names classes that nobody named; without names it would expect a classifier of two.
         labels = model.labels or tuple(f"LABEL_{number}" for number in range(classes))
         fields["id2label"] = {str(number): label for number, label in enumerate(labels)}
         fields["label2id"] = {label: number for number, label in enumerate(labels)}
@@ -245,24 +237,17 @@ def _fast(tokenizer: Tokenizer) -> dict[str, Any]:
     cls, sep, sep_of_b = (
         {"SpecialToken": {"id": name, "type_id": number}} for name, number in (("[CLS]", 0), ("[SEP]", 0), ("[SEP]", 1))
     )
+    template = {
+        "type": "TemplateProcessing",
+        "single": [cls, first, sep],
+        "pair": [cls, first, sep, second, sep_of_b],
+        "special_tokens": {name: {"id": name, "ids": [id], "tokens": [name]} for name, id in named.items()},
+    }
+    vocab = [[piece.piece, piece.score] for piece in model.pieces]
     return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [cls, first, sep],
-            "pair": [cls, first, sep, second, sep_of_b],
-            "special_tokens": {name: {"id": name, "ids": [id], "tokens": [name]} for name, id in named.items()},
-        },
-        "decoder": metaspace,
-        "model": {
-            "type": "Unigram",
-            "unk_id": tokenizer.unk_id,
-            "vocab": [[piece.piece, piece.score] for piece in model.pieces],
-            "byte_fallback": False,
-        },
-    }
+        "post_processor": template, "decoder": metaspace,
+        "model": {"type": "Unigram", "unk_id": tokenizer.unk_id, "vocab": vocab, "byte_fallback": False},
+    }  # fmt: skip

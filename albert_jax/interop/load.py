@@ -72,12 +72,9 @@ _OPEN: dict[str, Source] = {}  # the sources of the `source_at` blocks that are 
 def source_at(path_or_name: str | Path) -> Iterator[Source]:
     """The source at a path or hub name, open within the block.
 
-        with source_at(init) as source:
-            source.config, source.vocab   # without weights
-            source.load()                 # with them
-
-    Within the block, `source_at`, `peek` and `open_source` of the same name use this source, in functions that are
-    called there too. So whoever needs several of them opens a block around them all.
+    `source.config` and `source.vocab` are read without weights, `source.load()` with them. Within the block, calls of
+    `source_at`, `peek` and `open_source` with the same name use this source, wherever they stand. So whoever needs
+    several of them opens a block around them all.
 
     Raises AlbertError for what is no model, and for a configuration that is damaged or of no ALBERT.
     """
@@ -88,6 +85,7 @@ def source_at(path_or_name: str | Path) -> Iterator[Source]:
         return
     path = _local_path(path_or_name)
     reader = next((reader for reader in READERS if reader.matches(path)), None)
+    # What is no path of any format is taken for a name, so a local directory always comes before the hub.
     with reader.opened(path, str(path)) if reader else HuggingFace.opened(_download(given), given) as source:
         _OPEN[given] = source
         try:
@@ -106,7 +104,8 @@ def _local_path(path_or_name: str | Path) -> Path:
     """The path to look at. Raises AlbertError for what can be neither a path nor a name."""
     given = str(path_or_name)
     refuse(_no_source(given))
-    # A name that is too long, a directory without permission, a home directory of nobody.
+    # Python raises for a name that is too long, a directory without permission and the home directory of nobody, and
+    # only when the path is looked up, as the readers will do.
     with retold(lambda message: f"{given[:200]}: cannot be read ({message}); give {_KINDS}", OSError, RuntimeError):
         path = workdirs.local(path_or_name).expanduser()
         path.exists(), Path(f"{path}.index").exists()

@@ -59,7 +59,7 @@ def parts(paths: Mapping[str, object]) -> set[str]:
 
 
 def _dense(ours: str, tf: str, hf: str, shape: str) -> list[Row]:
-    """Kernel [in, out] in TF, [out, in] in torch's Linear."""
+    # Google's kernels are [in, out] as ours, those of torch.nn.Linear [out, in].
     return [
         Row(f"{ours}/kernel", f"{tf}/kernel", f"{hf}.weight", shape, hf_transposed=True),
         Row(f"{ours}/bias", f"{tf}/bias", f"{hf}.bias", shape[1]),
@@ -67,7 +67,7 @@ def _dense(ours: str, tf: str, hf: str, shape: str) -> list[Row]:
 
 
 def _output(ours: str, tf: str, hf: str, shape: str) -> list[Row]:
-    """A head that Google keeps as output_weights [out, in] and output_bias."""
+    # Google's heads multiply by a variable output_weights [out, in] with transpose_b=True.
     return [
         Row(f"{ours}/kernel", f"{tf}weights", f"{hf}.weight", shape, tf_transposed=True, hf_transposed=True),
         Row(f"{ours}/bias", f"{tf}bias", f"{hf}.bias", shape[1]),
@@ -81,7 +81,7 @@ def _norm(ours: str, tf: str, hf: str, shape: str) -> list[Row]:
     ]
 
 
-# {g} group, {i} block in the group. X: segment types; 2: a number, not a letter.
+# In paths: {g} group, {i} block in the group. In shapes: X segment types, 2 a number rather than a letter.
 _EMBEDDINGS = [
     Row("albert/embeddings/word", "bert/embeddings/word_embeddings", "albert.embeddings.word_embeddings.weight", "VE"),
     Row("albert/embeddings/segment", "bert/embeddings/token_type_embeddings",
@@ -115,6 +115,7 @@ _HEADS = [
 ]
 
 
+# Cached, since a conversion asks several times; a configuration is a value and the rows do not change.
 @cache
 def table(config: AlbertConfig) -> tuple[Row, ...]:
     """The rows of a model of this shape, in the order of our tree; without the projection when E equals D."""
@@ -195,9 +196,8 @@ def to_ours(
     `tensors` may read each tensor when it is asked for: each is asked for once, what is no parameter never. The encoder
     must be complete; pooler and heads come as a whole or not at all. `source` names the tensors' origin in errors.
 
-    Raises AlbertError for a tensor without a row, two tensors for one row, a row without a tensor, shapes that do
-    not fit, a tensor that is no float or not finite, and for what this model cannot hold: an untied decoder, or a
-    projection that is not the identity where E equals D.
+    Raises AlbertError, naming both sides, for tensors and rows that are not one to one, for a tensor that has another
+    shape, is no float or not finite, and for what this model cannot hold (see `_unheld`).
     """
     given: dict[str, list[str]] = defaultdict(list)  # name in the table -> names in the source
     for name in tensors:
@@ -232,10 +232,9 @@ def _mismatches(kind: Kind, given: Mapping[str, list[str]], config: AlbertConfig
             yield f"{first} and {more[0]} are both {rows[name].ours if name in rows else name}; keep one of them"
     if unknown := sorted(name for plain, names in given.items() if plain not in known for name in names):
         names = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
-        yield (
-            f"no place in this model for {names}; its configuration says groups {config.groups}, inner groups "
-            f"{config.inner_groups}, E {config.embedding_size}, D {config.hidden_size}: is it this model's?"
-        )
+        shape = f"groups {config.groups} of {config.inner_groups}, E {config.embedding_size}, D {config.hidden_size}"
+        yield f"no place in this model for {names}; its configuration says {shape}: is it this model's?"
+    # A part of which one tensor is given must be given whole: half a head computes nonsense without an error.
     present = {rows[name].part for name in given.keys() & rows.keys()} | {"albert"}
     for name, row in rows.items():
         if row.part in present and name not in given:

@@ -20,11 +20,9 @@ Json = dict[str, Any]
 _SIZES = ("base", "large", "xlarge", "xxlarge")
 # The Chinese models: ReLU (issue 154), no dropout, WordPiece; xxlarge has 16 heads, the English one 64 (issue 153).
 _CHINESE: dict[str, dict[str, Any]] = {
-    "base": dict(heads=12),
-    "large": dict(heads=16),
-    "xlarge": dict(heads=16, initializer_range=0.014),
+    "base": dict(heads=12), "large": dict(heads=16), "xlarge": dict(heads=16, initializer_range=0.014),
     "xxlarge": dict(heads=16, initializer_range=0.01),
-}
+}  # fmt: skip
 # English xlarge: the page of the module says 16 heads, the file in its tar 32 (issue 180); the thread leaves it open
 # and Hugging Face ships 16. `head_count.check_heads` lets the weights and a text decide.
 RELEASED: dict[str, AlbertConfig] = {
@@ -115,11 +113,8 @@ def config_from_google(fields: Any, name: str = "", source: str = "albert_config
 
 
 def config_from_hf(fields: Any, name: str = "", source: str = "config.json") -> AlbertConfig:
-    """The configuration that Hugging Face's `config.json` describes; "gelu" is erf and "gelu_new" tanh.
-
-    Arguments, warnings and errors as of `config_from_google`. Labels (id2label, problem_type) are left to the reader of
-    the head.
-    """
+    """The configuration that Hugging Face's `config.json` describes; "gelu" is erf and "gelu_new" tanh. Arguments,
+    warnings and errors as of `config_from_google`."""
     refuse(f"{source}: {flaw}" for flaw in _hf_flaws(fields))
     _warn_of_unknown(fields, {*_HF_FIELDS.values(), *_HF_NEUTRAL, *_HF_UNREAD}, source)
     values = _read(fields, _HF_FIELDS) | {"activation": _HF_ACTIVATIONS[fields.get("hidden_act", "gelu_new")]}
@@ -162,11 +157,8 @@ def _field_flaws(fields: Json, read: Mapping[str, str], neutral: Json, activatio
 
 def _warn_of_unknown(fields: Json, known: set[str], source: str) -> None:
     if unknown := sorted(fields.keys() - known - _OTHER_MODELS - {"hidden_act"}):
-        names = ", ".join(map(repr, unknown))
-        warnings.warn(
-            f"{source}: unknown and ignored: {names}; should one of them change the model, its numbers differ here",
-            stacklevel=3,
-        )
+        doubt = "should one of them change the model, its numbers differ here"
+        warnings.warn(f"{source}: unknown and ignored: {', '.join(map(repr, unknown))}; {doubt}", stacklevel=3)
 
 
 def _read(fields: Json, names: Mapping[str, str]) -> dict[str, Any]:
@@ -175,13 +167,10 @@ def _read(fields: Json, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _by_table(values: dict[str, Any], name: str, source: str) -> AlbertConfig:
-    """The configuration of `values`, overridden where they contradict the table's rows for `name`.
-
-    Where the name says nothing but the shape is a released one, values never released with it are warned of and kept:
-    it may be somebody's own model.
-    """
+    """The configuration of `values`, overridden where they contradict the table's rows for `name`."""
     shape = ("vocab_size", "embedding_size", "hidden_size", "layers", "feed_forward_size", "groups", "inner_groups")
     twins = [row for row, config in RELEASED.items() if all(getattr(config, f) == values[f] for f in shape)]
+    # A name alone is not enough: a directory called albert_base_v2 may hold somebody's model of another shape.
     rows = [row for row in released(name) if row in twins]
     for field in ("heads", "activation", "hidden_dropout", "attention_dropout"):
         value, published = values[field], {getattr(RELEASED[row], field) for row in rows or twins}
@@ -194,7 +183,9 @@ def _by_table(values: dict[str, Any], name: str, source: str) -> AlbertConfig:
             doubt = " (sources disagree: check_heads scores candidates)" if disputed else ""
             warnings.warn(f"{found} was released with {right}; using {right}{doubt}", stacklevel=3)
             values[field] = right
-        elif field in ("heads", "activation"):  # dropout is the business of whoever trained it
+        # The name says nothing but the shape is a released one: it may be somebody's own model, so its values are kept.
+        # Dropout is the business of whoever trained it.
+        elif field in ("heads", "activation"):
             advice = "if this is one of them, load it from a path that carries its name"
             warnings.warn(f"{found}, of the same shape, have {right}; keeping {value}; {advice}", stacklevel=3)
     try:
@@ -239,6 +230,7 @@ def released(name: str) -> tuple[str, ...]:
     (fine-tuned descendants) mean nothing.
     """
     found: tuple[str, ...] = ()
+    # TF-Hub's addresses have size and version apart: .../albert_base/3.
     address = re.sub(r"albert_(base|large|xlarge|xxlarge)[/_]([123])(?=/|$)", _module_version, name)
     for part in re.split(r"/|--|\\", address):
         word = re.sub(r"\.(tar|tar\.gz|tgz)$", "", part.lower()).replace("-", "_")

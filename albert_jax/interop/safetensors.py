@@ -35,11 +35,22 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> np.n
     return octets[first : first + size].view(dtype).reshape(shape)
 
 
-class SafetensorsFile(Mapping[str, np.ndarray]):
-    """The tensors of a `.safetensors` file by name, each read from disk when it is asked for.
+class LazyTensors(Mapping[str, np.ndarray]):
+    """Tensors by name, each read from disk when it is asked for and not kept. A subclass fills `entries` with what it
+    knows of each, and reads one in `__getitem__`."""
 
-    Raises AlbertError at once for a file that is cut short, has bytes too many, or is not of this format.
-    """
+    entries: dict[str, Any]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+class SafetensorsFile(LazyTensors):
+    """The tensors of a `.safetensors` file. Raises AlbertError at once for a file that is cut short, has bytes too
+    many, or is not of this format."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -55,14 +66,14 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
                 # A damaged length may be anything; reading that much would exhaust the memory.
                 text = file.read(length) if 2 <= length <= size - 8 else b""
             header = json.loads(text, object_pairs_hook=_each_once)
-            self._entries = {name: _entry(value) for name, value in header.items() if name != "__metadata__"}
+            self.entries = {name: _entry(value) for name, value in header.items() if name != "__metadata__"}
         self._first = 8 + length
         refuse(f"{path}: {flaw}" for flaw in self._gaps(size - self._first))
 
     def _gaps(self, size: int) -> Iterator[str]:
         """Tensors must fill the `size` bytes behind the header one after the other."""
         end = 0
-        for name, (dtype, shape, begin, stop) in sorted(self._entries.items(), key=lambda entry: entry[1][2:]):
+        for name, (dtype, shape, begin, stop) in sorted(self.entries.items(), key=lambda entry: entry[1][2:]):
             if begin != end or stop - begin != math.prod(shape) * dtype.itemsize:
                 yield f"the place of {name} in the file is wrong; the file is damaged, copy it again"
             end = stop
@@ -70,19 +81,13 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             yield f"has {self._first + size:,} bytes, its header tells of {self._first + end:,}; copy it again"
 
     def __getitem__(self, name: str) -> np.ndarray:
-        dtype, shape, begin, stop = self._entries[name]
+        dtype, shape, begin, stop = self.entries[name]
         tensor = aligned(shape, dtype)
         with self.path.open("rb") as file:
             file.seek(self._first + begin)
             if file.readinto(tensor.reshape(-1).view(np.uint8).data) != stop - begin:
                 raise AlbertError(f"{self.path}: ends within {name}; copy it again")
         return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Source(ABC):
     def _read(self) -> Contents:
         """What lies beside configuration and vocabulary. Raises AlbertError where it is damaged or incomplete."""
 
+    # Cached: a run that starts from a model asks for its vocabulary before it asks for its weights.
     @cached_property
     def tokenizer(self) -> AnyTokenizer | None:
         """The vocabulary. Raises AlbertError where it is damaged."""
@@ -78,12 +79,11 @@ class Source(ABC):
         vocabulary that is not as large as the word table.
         """
         params, head, labels, problem = self._read()
+        # After the weights, whose shape is known to be the configuration's: so the vocabulary is the one that is wrong.
         pieces = self.tokenizer.vocab_size if self.tokenizer else self.config.vocab_size
         if pieces != self.config.vocab_size:
-            raise AlbertError(
-                f"{self.origin}: its vocabulary has {pieces} pieces, its word table {self.config.vocab_size} rows; "
-                "put the vocabulary of this model beside it, or none"
-            )
+            sizes = f"its vocabulary has {pieces} pieces, its word table {self.config.vocab_size} rows"
+            raise AlbertError(f"{self.origin}: {sizes}; put the vocabulary of this model beside it, or none")
         _warn_of_groups(self)
         return LoadedModel(self.origin, self.format, self.config, params, head, labels, problem, self.tokenizer)
 
@@ -94,11 +94,8 @@ def _warn_of_groups(source: Source) -> None:
     # pairs, such as 22 layers in 22 groups; no released model has more than one group.
     theirs = {"tf1": [int(i / L * G) for i in range(L)], "hf": [int(i / (L / G)) for i in range(L)]}
     if theirs.get(source.format, []) not in ([], [i * G // L for i in range(L)]):
-        warnings.warn(
-            f"{source.origin}: with {L} layers in {G} groups its own program skips a group by rounding, and this one "
-            "does not: their numbers differ",
-            stacklevel=2,
-        )
+        fact = f"with {L} layers in {G} groups its own program skips a group by rounding"
+        warnings.warn(f"{source.origin}: {fact}, and this one does not: their numbers differ", stacklevel=2)
 
 
 def vocab_txt(tokenizer: WordPieceTokenizer) -> bytes:

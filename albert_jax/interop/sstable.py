@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from albert_jax.data.examples.tfrecords import masked_crc32c
-from albert_jax.errors import refuse, retold
+from albert_jax.errors import AlbertError, refuse, retold
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48  # bytes
@@ -20,10 +20,8 @@ _RESTART = 16  # entries from one whole key to the next
 
 
 def varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number at `position`, seven bits a byte, lowest first, and the position after it.
-
-    Raises IndexError where the data ends early, ValueError for a number of more than 64 bits.
-    """
+    """The number at `position`, seven bits a byte, lowest first, and the position after it. Raises IndexError where the
+    data ends early, ValueError for a number of more than 64 bits."""
     number = shift = 0
     while True:
         octet = data[position]
@@ -50,12 +48,10 @@ def put_varint(number: int) -> bytes:
 
 
 def read_table(data: bytes, source: str) -> dict[bytes, bytes]:
-    """All entries, in order.
-
-    Raises AlbertError, naming `source`, for a file that is no such table, is cut short, has compressed blocks, or does
-    not match its checksums.
-    """
-    refuse(_no_table(data, source))
+    """All entries, in order. Raises AlbertError, naming `source`, for a file that is no such table, is cut short, has
+    compressed blocks, or does not match its checksums."""
+    if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
+        raise AlbertError(f"{source}: no checkpoint index, or one cut short ({len(data)} bytes); copy it again")
     damage = IndexError, struct.error, ValueError
     with retold(lambda message: f"{source}: damaged checkpoint index ({message}); copy it again", *damage):
         # First in the footer is a block of metadata, which TensorFlow leaves empty.
@@ -66,11 +62,6 @@ def read_table(data: bytes, source: str) -> dict[bytes, bytes]:
             block_offset, block_size, _ = _handle(handle, 0)
             entries.update(_entries(_block(data, block_offset, block_size, source)))
     return entries
-
-
-def _no_table(data: bytes, source: str) -> Iterator[str]:
-    if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
-        yield f"{source}: no checkpoint index, or one cut short ({len(data)} bytes); copy it again"
 
 
 def _handle(data: bytes, position: int) -> tuple[int, int, int]:
@@ -95,6 +86,7 @@ def _block_flaws(data: bytes, offset: int, end: int) -> Iterator[str]:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    # Restarts are for searching by key; whoever reads every entry needs their number only, to know where entries end.
     (restarts,) = struct.unpack_from("<I", block, len(block) - 4)
     end = len(block) - 4 - 4 * restarts
     position, key = 0, b""
@@ -115,46 +107,47 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def write_table(entries: Mapping[bytes, bytes]) -> bytes:
     """The file that holds `entries`, byte for byte as TensorFlow writes it."""
-    file = bytearray()
-    index: list[tuple[bytes, bytes]] = []
+    file, block, index = bytearray(), _Block(_RESTART), _Block(1)
     keys = sorted(entries)
-    pending: list[tuple[bytes, bytes]] = []
-    size = 0
-    for number, key in enumerate(keys):
-        pending.append((key, entries[key]))
-        shared = _shared(pending[-2][0], key) if (len(pending) - 1) % _RESTART else 0
-        size += len(_entry(shared, *pending[-1]))
-        restarts = -(-len(pending) // _RESTART)
-        last = number == len(keys) - 1
-        if last or size + 4 * restarts + 4 >= _BLOCK:
-            between = _successor(key) if last else _separator(key, keys[number + 1])
-            index.append((between, _append(file, _make_block(pending, _RESTART))))
-            pending, size = [], 0
-    meta = _append(file, _make_block([], _RESTART))
-    footer = meta + _append(file, _make_block(index, 1))
+    for key, after in zip(keys, [*keys[1:], None], strict=True):
+        block.add(key, entries[key])
+        if after is None or block.size >= _BLOCK:
+            index.add(_between(key, after), _append(file, block))
+            block = _Block(_RESTART)
+    footer = _append(file, _Block(_RESTART)) + _append(file, index)
     return bytes(file + footer.ljust(_FOOTER - 8, b"\0") + struct.pack("<Q", _MAGIC))
 
 
-def _append(file: bytearray, block: bytes) -> bytes:
-    """Appends a block, its compression and its checksum; returns its handle."""
-    handle = put_varint(len(file)) + put_varint(len(block))
-    block += bytes([_PLAIN])
-    file += block + struct.pack("<I", masked_crc32c(block))
+class _Block:
+    """A block in the making, with a whole key every `restart` entries."""
+
+    def __init__(self, restart: int):
+        self._restart, self._count, self._last = restart, 0, b""
+        self._content, self._restarts = bytearray(), [0]
+
+    def add(self, key: bytes, value: bytes) -> None:
+        shared = _shared(self._last, key)
+        if self._count % self._restart == 0:
+            shared = 0
+            self._restarts += [len(self._content)] if self._count else []
+        self._content += put_varint(shared) + put_varint(len(key) - shared) + put_varint(len(value))
+        self._content += key[shared:] + value
+        self._count, self._last = self._count + 1, key
+
+    @property
+    def size(self) -> int:
+        return len(self._content) + 4 * len(self._restarts) + 4
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._content) + struct.pack(f"<{len(self._restarts) + 1}I", *self._restarts, len(self._restarts))
+
+
+def _append(file: bytearray, block: _Block) -> bytes:
+    """Appends a block, its compression and its checksum; returns its offset and size as an index holds them."""
+    content = bytes(block) + bytes([_PLAIN])
+    handle = put_varint(len(file)) + put_varint(len(content) - 1)
+    file += content + struct.pack("<I", masked_crc32c(content))
     return handle
-
-
-def _make_block(entries: list[tuple[bytes, bytes]], restart: int) -> bytes:
-    block, restarts, previous = bytearray(), [0], b""
-    for number, (key, value) in enumerate(entries):
-        if number and number % restart == 0:
-            restarts.append(len(block))
-        block += _entry(_shared(previous, key) if number % restart else 0, key, value)
-        previous = key
-    return bytes(block) + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
-
-
-def _entry(shared: int, key: bytes, value: bytes) -> bytes:
-    return put_varint(shared) + put_varint(len(key) - shared) + put_varint(len(value)) + key[shared:] + value
 
 
 def _shared(first: bytes, second: bytes) -> int:
@@ -163,21 +156,12 @@ def _shared(first: bytes, second: bytes) -> int:
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
-# An index names each block by a key between it and the next. LevelDB shortens that key, and its rule must be followed
-# to the byte for our files to be TensorFlow's.
-
-
-def _separator(before: bytes, after: bytes) -> bytes:
-    """A short key from `before` on, and below `after`."""
-    at = _shared(before, after)
-    if at < min(len(before), len(after)) and before[at] < 0xFF and before[at] + 1 < after[at]:
-        return before[:at] + bytes([before[at] + 1])
-    return before
-
-
-def _successor(key: bytes) -> bytes:
-    """A short key from `key` on."""
-    for at, octet in enumerate(key):
-        if octet != 0xFF:
-            return key[:at] + bytes([octet + 1])
-    return key
+def _between(key: bytes, after: bytes | None) -> bytes:
+    """The key by which an index finds the block that ends with `key`, `after` beginning the next. LevelDB takes a short
+    one, and by its rules to the byte."""
+    if after is None:
+        at = next((at for at, octet in enumerate(key) if octet != 0xFF), len(key))
+        return key[:at] + bytes([key[at] + 1]) if at < len(key) else key
+    at = _shared(key, after)
+    short = at < min(len(key), len(after)) and key[at] < 0xFF and key[at] + 1 < after[at]
+    return key[:at] + bytes([key[at] + 1]) if short else key

@@ -18,6 +18,7 @@ import numpy as np
 
 from albert_jax.data.examples.tfrecords import masked_crc32c
 from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.interop.safetensors import LazyTensors
 from albert_jax.interop.sstable import put_varint, read_table, varint, write_table
 
 # By the numbers of TensorFlow's `types.proto`.
@@ -43,17 +44,12 @@ class Entry:
     checksum: int  # masked CRC-32C of them
 
 
-class Bundle(Mapping[str, np.ndarray]):
-    """The checkpoint at `prefix`, name to tensor, in the order of the names. A tensor is read and verified when it is
-    asked for, and not kept. Strings (bookkeeping of newer TensorFlows, never a weight) are left out.
+class Bundle(LazyTensors):
+    """The checkpoint at `prefix`, name to tensor, in the order of the names. Raises AlbertError where the index is
+    missing or damaged, or lists what cannot be read, where a data file is missing or too short, and, naming file and
+    tensor, for data that is damaged."""
 
-    Attributes:
-      prefix: as given
-      entries: name to Entry
-
-    Raises AlbertError where the index is missing or damaged, lists what cannot be read, or a data file is missing or
-    too short; and, naming file and tensor, for data that is damaged.
-    """
+    entries: dict[str, Entry]
 
     def __init__(self, prefix: str | Path):
         self.prefix = prefix
@@ -66,6 +62,7 @@ class Bundle(Mapping[str, np.ndarray]):
             refuse(f"{path}: {flaw}" for flaw in _index_flaws(header, table))
             listed = {name.decode(): _entry(message) for name, message in table.items()}
             self._shards = int(header.get(1, 0))
+        # Strings are bookkeeping of newer TensorFlows, never a weight.
         self.entries = {name: entry for name, entry in listed.items() if entry.dtype != _STRING}
         # Every tensor's, though not every one will be read: a copy that lacks a file is not to be trusted.
         with retold(lambda message: f"{prefix}.data-*: cannot be read ({message}); copy them again", OSError):
@@ -73,18 +70,16 @@ class Bundle(Mapping[str, np.ndarray]):
 
     def _gaps(self) -> Iterator[str]:
         for name, entry in self.entries.items():
-            path, needed = self._data_path(entry), entry.offset + entry.size
+            path, needed = _shard(self.prefix, entry.shard, self._shards), entry.offset + entry.size
             if not path.is_file():
                 yield f"{path}: cannot read {name} (No such file); copy every file of {self.prefix}.data-*"
             if (size := path.stat().st_size) < needed:
                 yield f"{path}: ends within {name} ({size} bytes, {needed} needed); copy it again"
 
-    def _data_path(self, entry: Entry) -> Path:
-        return _shard(self.prefix, entry.shard, self._shards)
-
     def __getitem__(self, name: str) -> np.ndarray:
         entry, dtype = self.entries[name], _DTYPES[self.entries[name].dtype]
-        path = self._data_path(entry)
+        path = _shard(self.prefix, entry.shard, self._shards)
+        # Shape and size are told apart in an index, and a damaged one may disagree with itself.
         if entry.size != dtype.itemsize * math.prod(entry.shape):
             raise AlbertError(f"{self.prefix}.index: {name} has shape {entry.shape} but {entry.size} bytes")
         with retold(lambda message: f"{path}: cannot read {name} ({message}); copy it again", OSError):
@@ -92,12 +87,6 @@ class Bundle(Mapping[str, np.ndarray]):
         if masked_crc32c(octets) != entry.checksum:
             raise AlbertError(f"{path}: {name} does not match its checksum; copy the file again")
         return octets.view(dtype).reshape(entry.shape)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
-
-    def __len__(self) -> int:
-        return len(self.entries)
 
 
 def read(prefix: str | Path) -> dict[str, np.ndarray]:
@@ -113,11 +102,9 @@ def _shard(prefix: str | Path, number: int, count: int) -> Path:
 
 
 def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes `tensors` to `PREFIX.index` and one data file, as `tf.train.Saver` does; missing directories are made.
-
-    Raises AlbertError for a dtype that TensorFlow has no number for, or where the files cannot be written; what stood
-    at `prefix` is replaced only by a complete file, the index last.
-    """
+    """Writes `tensors` to `PREFIX.index` and one data file, as `tf.train.Saver` does; missing directories are made, and
+    what stood there is replaced only by complete files. Raises AlbertError for a dtype that TensorFlow has no number
+    for, and where the files cannot be written."""
     refuse(_unwritable(tensors))
     numbers = {dtype: number for number, dtype in _DTYPES.items()}
     table = {b"": _HEADER % 1}
@@ -127,6 +114,7 @@ def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
         with retold(lambda message: f"{prefix}: cannot write a checkpoint here ({message})", OSError):
             data_path.parent.mkdir(parents=True, exist_ok=True)
             with open(partial[0], "wb") as file:
+                # TensorFlow's order, or the files would not be its own byte for byte.
                 for name in sorted(tensors, key=str.encode):
                     tensor = np.asarray(tensors[name])
                     dtype = tensor.dtype.newbyteorder("<")
@@ -135,6 +123,7 @@ def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
                     file.write(octets.data)
                     entry = Entry(numbers[dtype], tensor.shape, 0, offset, octets.size, masked_crc32c(octets))
                     table[name.encode()] = _message(entry)
+            # The index last, so that a checkpoint with an index has its data.
             partial[1].write_bytes(write_table(table))
             partial[0].replace(data_path)
             partial[1].replace(index_path)

@@ -5,15 +5,14 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
 from albert_jax.errors import AlbertError, first_line, retold
+from albert_jax.interop.safetensors import LazyTensors
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a file in the plain layout
 _STORAGES = {
@@ -27,24 +26,19 @@ _STORAGES = {
 # ---- what a pickle may make
 
 
-class _Sealed:
-    """What a pickle cannot change once it is made: Python's BUILD would write past a frozen dataclass."""
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a pickle that changes what was read")
+# NamedTuples, since nothing can change one once it is made: Python's BUILD, by which a pickle sets attributes, would
+# write past a frozen dataclass.
 
 
-@dataclass(frozen=True)
-class _Storage(_Sealed):
+class _Storage(NamedTuple):
     """Numbers in the file that one or several tensors are views of."""
 
     key: str
     dtype: np.dtype
-    count: int
+    length: int
 
 
-@dataclass(frozen=True)
-class _View(_Sealed):
+class _View(NamedTuple):
     """A tensor: sizes and strides, in elements, over a storage."""
 
     storage: _Storage
@@ -53,8 +47,7 @@ class _View(_Sealed):
     strides: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Known(_Sealed):
+class _Known(NamedTuple):
     """A name in a pickle, and its meaning: a function to call, or a storage's dtype, which raises TypeError then."""
 
     meaning: Any
@@ -68,19 +61,15 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> 
     numbers = (offset, *shape, *strides)
     sound = isinstance(storage, _Storage) and all(type(n) is int and n >= 0 for n in numbers)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) if sound else 0
-    if not sound or (0 not in shape and last >= storage.count):
+    if not sound or (0 not in shape and last >= storage.length):
         raise pickle.UnpicklingError("a tensor that is none, or reaches past its storage")
     return _View(storage, offset, tuple(shape), tuple(strides))
-
-
-def _parameter(data: Any, *rest: Any) -> Any:
-    return data
 
 
 _NAMES: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *rest: data,
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
 }
 
@@ -90,6 +79,7 @@ class _Foreign(Exception):
 
 
 class _Unpickler(pickle.Unpickler):
+    # By what is allowed, never by what is forbidden: any other function in a pickle could run code.
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _NAMES:
             raise _Foreign(f"{module}.{name}")
@@ -98,6 +88,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         word, kind, key, _, count = pid[:5]
         dtype = getattr(kind, "meaning", None)
+        # The fourth is the device that the tensor was on, which does not matter here.
         # A sixth item, in very old files, makes it a part of another storage.
         if word != "storage" or not isinstance(dtype, np.dtype) or (len(pid) > 5 and pid[5] is not None):
             raise pickle.UnpicklingError("a storage of an unknown kind")
@@ -107,11 +98,9 @@ class _Unpickler(pickle.Unpickler):
 # ---- files
 
 
-class TorchFile(Mapping[str, np.ndarray]):
-    """The tensors of a `pytorch_model.bin` by name, each read from disk when it is asked for.
-
-    Raises AlbertError for a pickle with anything but tensors in it, and for a damaged file.
-    """
+class TorchFile(LazyTensors):
+    """The tensors of a `pytorch_model.bin`. Raises AlbertError for a pickle with anything but tensors in it, and for a
+    damaged file."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -135,7 +124,7 @@ class TorchFile(Mapping[str, np.ndarray]):
         views = [(name, view) for name, view in items if isinstance(name, str) and isinstance(view, _View)]
         if len(views) < len(items):
             raise AlbertError(f"{path}: holds something else than tensors by name; save the model's state_dict()")
-        self._views = dict(views)
+        self.entries: dict[str, _View] = dict(views)
 
     def _zipped(self) -> Any:
         self._archive = zipfile.ZipFile(self.path)
@@ -159,27 +148,21 @@ class TorchFile(Mapping[str, np.ndarray]):
         for key in _Unpickler(file).load():
             (count,) = struct.unpack("<q", file.read(8))
             self._offsets[str(key)] = file.tell()
-            sound &= count == storages[key].count
-            file.seek(storages[key].count * storages[key].dtype.itemsize, 1)
+            sound &= count == storages[key].length
+            file.seek(storages[key].length * storages[key].dtype.itemsize, 1)
         if not sound or file.tell() > self.path.stat().st_size:
             raise EOFError
         return found
 
     def __getitem__(self, name: str) -> np.ndarray:
-        view = self._views[name]
+        view = self.entries[name]
         storage = view.storage
         # Exception: missing, short, badly deflated, encrypted, of an unknown compression.
         with retold(lambda _: self._damaged, Exception):
             if self._archive is None:
-                flat = np.fromfile(self.path, storage.dtype, storage.count, offset=self._offsets[storage.key])
+                flat = np.fromfile(self.path, storage.dtype, storage.length, offset=self._offsets[storage.key])
             else:
                 flat = np.frombuffer(self._archive.read(f"{self._folder}data/{storage.key}"), storage.dtype)
             strides = [stride * storage.dtype.itemsize for stride in view.strides]
-            whole = flat[: storage.count].reshape(storage.count)  # ValueError where the file has fewer
+            whole = flat[: storage.length].reshape(storage.length)  # ValueError where the file has fewer
         return np.lib.stride_tricks.as_strided(whole[view.offset :], view.shape, strides, writeable=False)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._views)
-
-    def __len__(self) -> int:
-        return len(self._views)

@@ -98,9 +98,7 @@ def test_moments_are_not_read(tmp_path, monkeypatch):
     assert len(moments) > 2 * len(wanted) - 1
     assert sorted(asked) == sorted(2 * list(set(entries) - moments - {"global_step"}))  # each weight once a source
     flip("bert/pooler/dense/kernel")
-    with pytest.raises(
-        AlbertError, match=r"data-0000\d-of-00003: bert/pooler/dense/kernel does not match"
-    ):
+    with pytest.raises(AlbertError, match=r"data-0000\d-of-00003: bert/pooler/dense/kernel does not match"):
         open_source(tmp_path / "x")
 
 
