@@ -27,7 +27,7 @@ from albert_jax.data.text import tokenizers
 from albert_jax.engine.step import make_eval_step
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import restored
-from albert_jax.interop import converted
+from albert_jax.interop.directory import is_converted
 from albert_jax.tasks.base import Answers, Row
 
 # Programs are compiled for a few row lengths; these bound padding on one side, compile time and memory on the other.
@@ -286,7 +286,7 @@ class Predictor:
 def _fine_tuned(workdir: Path) -> experiments.Experiment:
     """The experiment of a workdir whose model answers something. Raises AlbertError where it does not."""
     how = f"albert_jax train --config configs/finetune_tagging.py (or finetune_classification.py) --init {workdir}"
-    if converted.is_converted(workdir):
+    if is_converted(workdir):
         raise AlbertError(f"{workdir} is a converted model without a task; fine-tune it: {how}")
     experiment = experiments.read(workdir)
     if not experiment.task.fine_tunes:

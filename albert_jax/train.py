@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from albert_jax.errors import AlbertError
 from albert_jax.evaluate import score
 from albert_jax.experiment import Experiment
 from albert_jax.files import unwritable, write_json
+from albert_jax.interop.load import source_at
 from albert_jax.interop.start import check_vocabulary, inherit, initialise
 from albert_jax.tasks.base import OpenTask
 from albert_jax.telemetry.report import write_report
@@ -52,6 +53,15 @@ def train(
     Raises AlbertError for bad input, a workdir of another experiment or processes that disagree, and Diverged.
     """
     workdir = workdirs.local_dir(workdir)
+    # A model to start from is opened once for all that ask it: an archive takes seconds to unpack.
+    begun = (workdir / experiments.FILE).exists()
+    with source_at(experiment.init) if experiment.init and not begun else nullcontext():
+        return _train(experiment, workdir, on_evaluation)
+
+
+def _train(
+    experiment: Experiment, workdir: Path, on_evaluation: Callable[[int, dict[str, float]], None] | None
+) -> dict[str, float]:
     experiment = inherit(experiment, workdir).check()
     # Processes that differ would not fail: they would hang in the first collective that only one of them enters.
     check_equal("different experiments", experiments.shared(experiment), "start all with the same command and code")

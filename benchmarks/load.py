@@ -34,16 +34,16 @@ from albert_jax import experiment as experiments
 from albert_jax.engine.checkpoint import Checkpoints
 from albert_jax.engine.state import TrainState
 from albert_jax.interop import directory, google, hf
-from albert_jax.interop.loaded import LoadedModel
 from albert_jax.interop.names import our_shape, table
 from albert_jax.interop.safetensors import aligned
+from albert_jax.interop.source import LoadedModel
 from albert_jax.model.config import AlbertConfig, albert
 from albert_jax.telemetry.tables import format_table
 
 CHILD = """
 import sys, time
 import jax, albert_jax
-import albert_jax.experiment, albert_jax.interop.load, albert_jax.interop.workdir
+import albert_jax.experiment, albert_jax.interop.load, albert_jax.interop.directory
 jax.devices()
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -6,7 +6,8 @@ from typing import Annotated
 import tyro
 
 from albert_jax.commands.environment import set_up_jax
-from albert_jax.interop.convert import Resize, To, convert
+from albert_jax.interop.convert import Resize, convert
+from albert_jax.interop.source import Format
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Options:
     # archive, directory, prefix or TF-Hub module of Google's; Hugging Face directory or hub name; ours or a workdir
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DESTINATION")]  # directory to make
-    to: To = "albert_jax"  # format of the destination
+    to: Format = "albert_jax"  # format of the destination
     # Without a name, so that its flags are --seed and not --resize.seed.
     resize: Annotated[Resize, tyro.conf.arg(name="")] = field(default_factory=Resize)
 

@@ -14,7 +14,7 @@ from albert_jax.data.store import summary as data
 from albert_jax.data.text import tokenizers
 from albert_jax.engine.checkpoint import FOLDER, Checkpoints, open_for_reading
 from albert_jax.errors import AlbertError
-from albert_jax.interop import converted
+from albert_jax.interop import directory
 from albert_jax.telemetry.records import read_evaluation
 from albert_jax.telemetry.tables import format_table
 
@@ -43,9 +43,9 @@ def describe(path: str | Path) -> str:
     # A step of a workdir's checkpoints.
     if path.resolve().parent.name == FOLDER and path.name.isdigit():
         return _checkpoint(open_for_reading(path.resolve().parent.parent), int(path.name))
-    if converted.is_converted(path):
-        metadata = converted.read_metadata(path)
-        params = {name: (array.shape, str(array.dtype)) for name, array in converted.params(path).items()}
+    if directory.is_converted(path):
+        metadata = directory.read_metadata(path)
+        params = {name: (array.shape, str(array.dtype)) for name, array in directory.params(path).items()}
         return f"{path}: converted from {metadata.origin}, head {metadata.head or 'none'}\n\n" + _table(params, "")
     # Checkpoints that were copied without their experiment.
     if (path / FOLDER).is_dir():

@@ -15,7 +15,6 @@ from orbax.checkpoint import v1 as ocp
 from albert_jax.cluster import workdirs
 from albert_jax.engine.state import Params, TrainState
 from albert_jax.engine.trees import by_name, flatten, from_names
-from albert_jax.engine.trees import flatten as flat  # noqa: F401  for those who import it from here
 from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.fields import knob
 

@@ -11,9 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from albert_jax.engine.sharding import TENSOR, Layout, MeshConfig
-from albert_jax.engine.trees import by_name as by_name  # for those who import it from here
 from albert_jax.engine.trees import flatten, map_with_path
-from albert_jax.engine.trees import from_names as from_names
 from albert_jax.errors import AlbertError
 from albert_jax.model.layers import Axes
 from albert_jax.tasks.base import Objective

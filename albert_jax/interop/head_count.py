@@ -11,30 +11,23 @@ from albert_jax.data.examples.draws import MASKS, Draws
 from albert_jax.data.examples.masking import MaskConfig, Masker
 from albert_jax.data.text.lines import read_lines
 from albert_jax.data.text.tokenizers import AnyTokenizer
-from albert_jax.errors import AlbertError
-from albert_jax.interop.restored import build
+from albert_jax.errors import AlbertError, refuse
+from albert_jax.interop.restored import RestoredAlbert, build
 from albert_jax.model.config import AlbertConfig
 from albert_jax.telemetry.tables import format_table
 
-_ROWS = 8  # examples that are scored at once
+_BATCH = 8  # examples that are scored at once
 _HEAD_SIZES = range(32, 257)  # K of the candidates when none are given; the released models have 64, 128 and 256
 
 
 @dataclass(frozen=True)
 class HeadScore:
-    """How well the model fills in masked words of the text.
+    """How well the model fills in masked words of the text."""
 
-    Attributes:
-      heads: attention heads (N) that it was computed with
-      accuracy: share of the masked pieces whose most probable piece is the right one
-      loss: mean cross entropy of the masked pieces, nats
-      pieces: masked pieces, the same ones for every candidate
-    """
-
-    heads: int
-    accuracy: float
-    loss: float
-    pieces: int
+    heads: int  # attention heads (N) that it was computed with
+    accuracy: float  # share of the masked pieces whose most probable piece is the right one
+    loss: float  # mean cross entropy of the masked pieces, nats
+    pieces: int  # masked pieces, the same ones for every candidate
 
 
 def check_heads(
@@ -49,14 +42,12 @@ def check_heads(
     seed: int = 0,
     name: str = "the model",
 ) -> list[HeadScore]:
-    """Scores of the same weights under other head counts, the best first.
-
-    15 % of the pieces are masked, by whole words, all shown as [MASK]; the same ones for every candidate.
+    """Scores of the same weights under other head counts, the best first. 15 % of the pieces are masked, by whole
+    words, all shown as [MASK]; the same ones for every candidate.
 
     Args:
-      params: path -> array, as `names.to_ours` gives them; the MLM head must be among them
-      config: the model's; all but its heads is kept
-      tokenizer: the model's vocabulary
+      params: path -> array, with the MLM head
+      config, tokenizer: the model's; all of the configuration but its heads is kept
       text_path: plain text, of the kind and language that the model was trained on
       candidates: head counts to try; none gives the divisors of D with heads 32 to 256 wide, and the configuration's
       max_length: pieces of an example, [CLS] and [SEP] counted (S)
@@ -66,17 +57,12 @@ def check_heads(
 
     Raises AlbertError for a candidate that does not divide D, a text that is too short, and weights without MLM head.
     """
-    D = config.hidden_size
+    D, S = config.hidden_size, min(max_length, config.max_positions)
+    # With the configured count, also where it is unusual: it is the one to compare with.
     usual = {heads for heads in range(1, D + 1) if D % heads == 0 and D // heads in _HEAD_SIZES}
     counts = sorted(set(candidates) or usual | {config.heads})
-    for heads in counts:
-        if heads < 1 or D % heads:
-            raise AlbertError(f"{heads} heads do not divide the hidden width {D}; give divisors of it")
-    if tokenizer.vocab_size != config.vocab_size:
-        raise AlbertError(
-            f"the vocabulary has {tokenizer.vocab_size} pieces, the model {config.vocab_size}; give the model's own"
-        )
-    S = min(max_length, config.max_positions)
+    refuse(_flaws(counts, config, tokenizer))
+    # Word by word and always [MASK]: n-grams and random pieces would add errors that no head count can avoid.
     masker = Masker(MaskConfig(max_ngram=1, mask_share=1.0, random_share=0.0), tokenizer, S)
     rows = [
         masker.apply(row, S, Draws(seed, MASKS, index))
@@ -84,25 +70,38 @@ def check_heads(
     ]
     if not rows:
         raise AlbertError(f"{text_path}: less than {S - 2} pieces of text; give a longer one, or a smaller max_length")
-    scores = []
-    for heads in counts:
-        model = build(replace(config, heads=heads), "mlm", dict(params), name)
-        hits = loss = pieces = 0.0
-        for begin in range(0, len(rows), _ROWS):
-            part = rows[begin : begin + _ROWS]
-            part += part[:1] * (_ROWS - len(part))  # filled up with copies that do not count: one shape, one program
-            ids, positions, labels = (
-                np.stack([getattr(r, f) for r in part]) for f in ("input_ids", "positions", "labels")
-            )
-            weights = np.stack([row.weights for row in part])
-            weights[len(rows) - begin :] = 0
-            logits = model(ids, positions=positions).mlm_logits
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            hits += float(((np.asarray(logits).argmax(-1) == labels) * weights).sum())
-            loss += float((np.asarray(losses) * weights).sum())
-            pieces += float(weights.sum())
-        scores.append(HeadScore(heads, hits / pieces, loss / pieces, int(pieces)))
+    columns = {field: np.stack([getattr(row, field) for row in rows]) for field in _FIELDS}
+    models = (build(replace(config, heads=heads), "mlm", dict(params), name) for heads in counts)
+    scores = [HeadScore(heads, *_score(model, columns)) for heads, model in zip(counts, models, strict=True)]
     return sorted(scores, key=lambda score: (-score.accuracy, score.loss))
+
+
+_FIELDS = ("input_ids", "positions", "labels", "weights")
+
+
+def _flaws(counts: Sequence[int], config: AlbertConfig, tokenizer: AnyTokenizer) -> Iterator[str]:
+    for heads in counts:
+        if heads < 1 or config.hidden_size % heads:
+            yield f"{heads} heads do not divide the hidden width {config.hidden_size}; give divisors of it"
+    if tokenizer.vocab_size != config.vocab_size:
+        yield f"the vocabulary has {tokenizer.vocab_size} pieces, the model {config.vocab_size}; give the model's own"
+
+
+def _score(model: RestoredAlbert, columns: Mapping[str, np.ndarray]) -> tuple[float, float, int]:
+    """Accuracy, loss and number of masked pieces over the rows of `columns`."""
+    hits = loss = pieces = 0.0
+    for begin in range(0, len(columns["weights"]), _BATCH):
+        ids, positions, labels, weights = (columns[field][begin : begin + _BATCH] for field in _FIELDS)
+        # The last batch is filled up with copies that do not count: one shape, one compiled program.
+        copies = [0] * (_BATCH - len(ids))
+        ids, positions, labels = (np.concatenate([part, part[copies]]) for part in (ids, positions, labels))
+        weights = np.concatenate([weights, 0 * weights[copies]])
+        logits = model(ids, positions=positions).mlm_logits
+        losses = np.asarray(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+        hits += float(((np.asarray(logits).argmax(-1) == labels) * weights).sum())
+        loss += float((losses * weights).sum())
+        pieces += float(weights.sum())
+    return hits / pieces, loss / pieces, int(pieces)
 
 
 def head_table(scores: Sequence[HeadScore], config: AlbertConfig) -> str:

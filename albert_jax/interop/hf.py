@@ -1,23 +1,28 @@
 """Hugging Face directories, read and written without torch and without transformers."""
 
+import base64
 import json
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sentencepiece import sentencepiece_model_pb2
 
 from albert_jax.data.text import tokenizers
-from albert_jax.errors import AlbertError
+from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.data.text.tokenizers import AnyTokenizer
+from albert_jax.data.text.wordpiece import WordPieceTokenizer
+from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.files import write_json
 from albert_jax.interop import safetensors
-from albert_jax.interop.hf_tokenizer import write_tokenizer
-from albert_jax.interop.loaded import LoadedModel
 from albert_jax.interop.names import from_ours, parts, to_ours
 from albert_jax.interop.released import config_from_hf, to_hf
 from albert_jax.interop.restored import NEEDED, Head
 from albert_jax.interop.safetensors import SafetensorsFile
+from albert_jax.interop.source import Contents, LoadedModel, Source, vocab_txt
 from albert_jax.interop.torch_pickle import TorchFile
-from albert_jax.model.config import AlbertConfig
 
 ARCHITECTURES: dict[str, Head | None] = {
     "AlbertModel": None,
@@ -30,49 +35,40 @@ ARCHITECTURES: dict[str, Head | None] = {
 }
 CONFIG = "config.json"
 SAFETENSORS, TORCH = "model.safetensors", "pytorch_model.bin"
+_PROBLEMS = ("", "regression", "single_label_classification", "multi_label_classification")
 
 
-def is_directory(path: Path) -> bool:
-    """Whether `path` looks like a Hugging Face directory."""
-    return path.is_dir() and (path / CONFIG).is_file()
+class HuggingFace(Source):
+    """A Hugging Face directory."""
+
+    format = "hf"
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        return path.is_dir() and (path / CONFIG).is_file()
+
+    def __init__(self, path: Path, origin: str):
+        super().__init__(path, origin)
+        self._fields = _json(path / CONFIG)
+        self.config = config_from_hf(self._fields, origin, str(path / CONFIG))
+        self.vocabulary = path if tokenizers.find(path) else None
+        self.vocab = path
+
+    def _read(self) -> Contents:
+        params = to_ours("hf", tensors(self.path), self.config, str(self.path))
+        # The shape of a head that the source lacks is (0, 0): no classes to name.
+        classes = params.get("classifier/kernel", np.zeros((0, 0))).shape[1]
+        refuse(f"{self.path / CONFIG}: {flaw}" for flaw in _flaws(self._fields, classes))
+        problem = self._fields.get("problem_type") or ""
+        return params, _head(self._fields, params), _labels(self._fields, classes), problem
 
 
-def config(path: str | Path, name: str = "") -> AlbertConfig:
-    """What config.json tells, as `read` does."""
-    return config_from_hf(_json(Path(path) / CONFIG), name or str(path), str(Path(path) / CONFIG))
-
-
-def read(path: str | Path, name: str = "") -> LoadedModel:
-    """The model in a Hugging Face directory. `name` is what it is called on the hub, "" for the path.
-
-    Raises AlbertError for a configuration, weights or a vocabulary that are missing, damaged or not of one model.
-    """
-    path = Path(path)
-    fields = _json(path / CONFIG)
-    model = config(path, name)
-    params = to_ours("hf", tensors(path), model, str(path))
-    return LoadedModel(
-        origin=name or str(path),
-        format="hf",
-        config=model,
-        params=params,
-        head=_head(fields, params, path / CONFIG),
-        labels=_labels(fields, params, path / CONFIG),
-        problem=_problem(fields, path / CONFIG),
-        tokenizer=tokenizers.load(path) if tokenizers.find(path) else None,
-    )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AlbertError(f"{path}: cannot be read ({error.strerror}); a Hugging Face directory needs it") from error
-    except (ValueError, RecursionError) as error:
-        raise AlbertError(f"{path}: not JSON ({error}); copy it again") from error
-    if not isinstance(fields, dict):
-        raise AlbertError(f"{path}: not a JSON object; copy it again")
-    return fields
+def _json(path: Path) -> Any:
+    with (
+        retold(lambda message: f"{path}: not JSON ({message}); copy it again", ValueError, RecursionError),
+        retold(lambda message: f"{path}: cannot be read ({message}); a Hugging Face directory needs it", OSError),
+    ):
+        return json.loads(path.read_bytes())
 
 
 # ---- weights
@@ -81,131 +77,177 @@ def _json(path: Path) -> dict[str, Any]:
 def tensors(path: Path) -> Mapping[str, np.ndarray]:
     """The tensors of a directory by name, each read when it is asked for: safetensors before a pickle, a whole file
     before shards. Raises AlbertError when there is none, or a shard is missing or is not what its index says."""
-    for file, opened in ((SAFETENSORS, SafetensorsFile), (TORCH, TorchFile)):
+    # Safetensors first, which cannot hold code.
+    for file, reader in ((SAFETENSORS, SafetensorsFile), (TORCH, TorchFile)):
         if (path / file).is_file():
-            return opened(path / file)
+            return reader(path / file)
         index = path / f"{file}.index.json"
         if index.is_file():
-            return _Shards(index, opened)
+            return _shards(index, reader)
     others = sorted(p.name for p in path.glob("*") if p.suffix in (".h5", ".msgpack", ".ot", ".onnx", ".gguf"))
-    said = f"; {others[0]} cannot be read" if others else ""
-    raise AlbertError(f"{path}: no {SAFETENSORS} and no {TORCH}, whole or in shards with an index, is here{said}")
+    unread = f"; {others[0]} cannot be read" if others else ""
+    raise AlbertError(f"{path}: no {SAFETENSORS} and no {TORCH}, whole or in shards with an index, is here{unread}")
 
 
-class _Shards(Mapping[str, np.ndarray]):
-    """Tensors that an index spreads over several files."""
+def _shards(index: Path, reader: type[SafetensorsFile] | type[TorchFile]) -> Mapping[str, np.ndarray]:
+    """The tensors that an index spreads over several files."""
+    fields = _json(index)
+    file_of: Any = fields.get("weight_map") if isinstance(fields, dict) else None
+    refuse(f"{index}: {flaw}" for flaw in _index_flaws(file_of, index.parent))
+    files: dict[str, Any] = {file: reader(index.parent / file) for file in sorted(set(file_of.values()))}
+    refuse(f"{index}: {flaw}" for flaw in _shard_flaws(file_of, files))
+    return ChainMap(*files.values())
 
-    def __init__(self, index: Path, opened: type[SafetensorsFile] | type[TorchFile]):
-        places = _json(index).get("weight_map")
-        if not isinstance(places, dict) or not all(isinstance(p, str) and Path(p).name == p for p in places.values()):
-            raise AlbertError(f"{index}: no weight_map from names to files beside it; copy it again")
-        self._places: dict[str, str] = places
-        for file in sorted(set(places.values())):
-            if not (index.parent / file).is_file():
-                raise AlbertError(f"{index}: its shard {file} is missing; copy every shard")
-        self._files = {file: opened(index.parent / file) for file in set(places.values())}
-        for file, found in self._files.items():
-            listed = {name for name, place in places.items() if place == file}
-            for name in sorted(listed ^ set(found)):
-                where = (
-                    f"lacks {name}, which the index puts there"
-                    if name in listed
-                    else f"holds {name}, which the \
-index does not put there"
-                )
-                raise AlbertError(f"{index}: {file} {where}; copy index and shards from one model")
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._files[self._places[name]][name]
+def _index_flaws(file_of: Any, directory: Path) -> Iterator[str]:
+    # Only bare names: an index must not reach files outside its directory.
+    if not isinstance(file_of, dict) or not all(isinstance(p, str) and Path(p).name == p for p in file_of.values()):
+        yield "no weight_map from names to files beside it; copy it again"
+    for file in sorted(set(file_of.values())):
+        if not (directory / file).is_file():
+            yield f"its shard {file} is missing; copy every shard"
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
 
-    def __len__(self) -> int:
-        return len(self._places)
+def _shard_flaws(file_of: dict[str, str], files: Mapping[str, Mapping]) -> Iterator[str]:
+    for file, found in files.items():
+        # Both ways: a shard with more than the index lists is of another model.
+        listed = {name for name in file_of if file_of[name] == file}
+        for name in sorted(listed ^ set(found)):
+            what = "lacks {}, which the index puts there" if name in listed else "holds {}, which the index does not"
+            yield f"{file} {what.format(name)}; copy index and shards from one model"
 
 
 # ---- head and labels
 
 
-def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray], source: Path) -> Head | None:
-    """The head that `architectures` names, or that the tensors are of where it names none or a part of them."""
-    names = fields.get("architectures") or []
+def _flaws(fields: dict[str, Any], classes: int) -> Iterator[str]:
+    """What is wrong in config.json with the head, of a classifier of so many classes, 0 for none."""
+    names, known = fields.get("architectures") or [], ", ".join(ARCHITECTURES)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise AlbertError(
-            f"{source}: architectures is {names!r}; give a list with one name of {', '.join(ARCHITECTURES)}"
-        )
+        yield f"architectures is {names!r}; give a list with one name of {known}"
     if names and names[0] not in ARCHITECTURES:
-        raise AlbertError(
-            f"{source}: architectures is {names[0]!r}; the heads known here are {', '.join(ARCHITECTURES)}"
-        )
-    there = parts(params)
-    head = ARCHITECTURES[names[0]] if names else None
-    if head is not None and NEEDED[head] <= there:
-        return head
-    if "mlm" in there:
-        return "pretrain" if NEEDED["pretrain"] <= there else "mlm"
-    if head is not None and NEEDED[head] - {"albert/pooler"} - there:
-        return None  # released directories name a head whose tensors they lack, and transformers draws them afresh
-    if "classifier" in there:
-        return "classification" if "albert/pooler" in there else "tagging"
-    return "span" if "span" in there else None
-
-
-def _labels(fields: dict[str, Any], params: Mapping[str, np.ndarray], source: Path) -> tuple[str, ...]:
-    """Names of the classes by number. Raises AlbertError when their count is not the classifier's."""
-    names = fields.get("id2label")
-    if not names or "classifier/kernel" not in params:
-        return ()
-    classes = params["classifier/kernel"].shape[1]
-    if classes == 1:
-        return ()  # a number, not a class; every config.json has two labels by default
-    if not isinstance(names, dict) or not all(isinstance(label, str) for label in names.values()):
-        raise AlbertError(f"{source}: id2label is not an object of names by number; correct it, or remove it")
-    if len(names) != classes:
-        raise AlbertError(
-            f"{source}: id2label names {len(names)} classes, the classifier has {classes}; correct the one"
-        )
-    if lacking := [number for number in range(classes) if str(number) not in names]:
-        raise AlbertError(
-            f"{source}: id2label has no name for class {lacking[0]} but for {', '.join(sorted(names)[:8])}; number the "
-            f"classes 0 to {classes - 1}"
-        )
-    labels = tuple(names[str(number)] for number in range(classes))
-    if twice := [label for label in labels if labels.count(label) > 1]:
-        raise AlbertError(f"{source}: id2label has the name {twice[0]!r} twice; give every class a name of its own")
-    return labels
-
-
-_PROBLEMS = ("", "regression", "single_label_classification", "multi_label_classification")
-
-
-def _problem(fields: dict[str, Any], source: Path) -> str:
-    problem = fields.get("problem_type") or ""
+        yield f"architectures is {names[0]!r}; the heads known here are {known}"
+    problem, labels = fields.get("problem_type") or "", fields.get("id2label")
     if problem not in _PROBLEMS:
-        raise AlbertError(f"{source}: problem_type is {problem!r}; it is one of {', '.join(_PROBLEMS[1:])}, or missing")
-    return problem
+        yield f"problem_type is {problem!r}; it is one of {', '.join(_PROBLEMS[1:])}, or missing"
+    if not labels or classes < 2:
+        return
+    if not isinstance(labels, dict) or not all(isinstance(label, str) for label in labels.values()):
+        yield "id2label is not an object of names by number; correct it, or remove it"
+    if len(labels) != classes:
+        yield f"id2label names {len(labels)} classes, the classifier has {classes}; correct the one"
+    for number in range(classes):
+        if str(number) not in labels:
+            given = ", ".join(sorted(labels)[:8])
+            yield f"id2label has no name for class {number} but for {given}; number the classes 0 to {classes - 1}"
+    for label in labels.values():
+        if list(labels.values()).count(label) > 1:
+            yield f"id2label has the name {label!r} twice; give every class a name of its own"
+
+
+def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray]) -> Head | None:
+    """The head that `architectures` names, or that the tensors are of where it names none or only a part of them."""
+    names, present = fields.get("architectures") or [], parts(params)
+    head = ARCHITECTURES[names[0]] if names else None
+    if head is not None and NEEDED[head] <= present:
+        return head
+    # From here on the name is of another head than the tensors, or there is none: the tensors decide.
+    if "mlm" in present:
+        return "pretrain" if NEEDED["pretrain"] <= present else "mlm"
+    # Released directories name a head whose tensors they lack, and transformers draws them afresh.
+    if head is not None and NEEDED[head] - {"albert/pooler"} - present:
+        return None
+    if "classifier" in present:
+        return "classification" if "albert/pooler" in present else "tagging"
+    return "span" if "span" in present else None
+
+
+def _labels(fields: dict[str, Any], classes: int) -> tuple[str, ...]:
+    names = fields.get("id2label")
+    # One class is a number, not a class; every config.json names two labels by default.
+    return tuple(names[str(number)] for number in range(classes)) if names and classes > 1 else ()
 
 
 # ---- writing
 
 
 def write(directory: Path, model: LoadedModel) -> None:
-    """Writes config.json, model.safetensors and, with a vocabulary, spiece.model and tokenizer files into `directory`.
-
-    Raises AlbertError for parameters that have no place there.
-    """
+    """Writes config.json, model.safetensors and, with a vocabulary, its files into `directory`. Raises AlbertError for
+    parameters that have no name in this format, and where the files cannot be written."""
     names = {head: name for name, head in ARCHITECTURES.items()}
     fields = {**to_hf(model.config), "architectures": [names[model.head]], "dtype": "float32"}
     if "classifier/kernel" in model.params:
         classes = model.params["classifier/kernel"].shape[1]
+        # As transformers names classes that nobody named; without names it would expect a classifier of two.
         labels = model.labels or tuple(f"LABEL_{number}" for number in range(classes))
         fields["id2label"] = {str(number): label for number, label in enumerate(labels)}
         fields["label2id"] = {label: number for number, label in enumerate(labels)}
     if model.problem:
         fields["problem_type"] = model.problem
-    text = json.dumps(dict(sorted(fields.items())), indent=2, ensure_ascii=False)
-    (directory / CONFIG).write_text(text + "\n", encoding="utf-8")
+    write_json(directory / CONFIG, dict(sorted(fields.items())))
     safetensors.write(directory / SAFETENSORS, from_ours("hf", model.params, model.config))
     if model.tokenizer is not None:
         write_tokenizer(directory, model.tokenizer, model.config.max_positions)
+
+
+# Written out, since transformers 5 leaves the segments of a pair out otherwise.
+_INPUTS = ["input_ids", "token_type_ids", "attention_mask"]
+_SPECIAL = {
+    "bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "sep_token": "[SEP]", "pad_token": "<pad>",
+    "cls_token": "[CLS]", "mask_token": "[MASK]",
+}  # fmt: skip
+
+
+def write_tokenizer(directory: Path, tokenizer: AnyTokenizer, max_length: int) -> None:
+    """Writes tokenizer_config.json and, of a WordPiece vocabulary, vocab.txt; of a SentencePiece one spiece.model for
+    the slow tokenizer of transformers, tokenizer.json for its fast one, and special_tokens_map.json."""
+    config: dict[str, Any] = {"do_lower_case": tokenizer.normalization.lower, "model_max_length": max_length}
+    if isinstance(tokenizer, WordPieceTokenizer):
+        (directory / "vocab.txt").write_bytes(vocab_txt(tokenizer))
+        config |= {"tokenizer_class": "BertTokenizer"}
+    else:
+        (directory / "spiece.model").write_bytes(tokenizer.model)
+        keep = tokenizer.normalization.keep_accents
+        config |= {"tokenizer_class": "AlbertTokenizer", "keep_accents": keep, "remove_space": True, **_SPECIAL}
+        write_json(directory / "special_tokens_map.json", _SPECIAL)
+        # On one line: indented, its 30,000 pieces would take four lines each.
+        (directory / "tokenizer.json").write_text(json.dumps(_fast(tokenizer), ensure_ascii=False) + "\n", "utf-8")
+    write_json(directory / "tokenizer_config.json", config | {"model_input_names": _INPUTS})
+
+
+def _fast(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The rules of `tokenizer` as the `tokenizers` library describes them, as far as it can: it drops nonspacing marks
+    rather than all combining ones, and does not cut a comma off a number. The quotes that transformers turns into one
+    another are left as they are, as the original leaves them."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.model)  # type: ignore[attr-defined]
+    normalizers: list[dict[str, Any]] = [{"type": "NFKD"}]
+    if not tokenizer.normalization.keep_accents:
+        normalizers.append({"type": "StripAccents"})
+    if tokenizer.normalization.lower:
+        normalizers.append({"type": "Lowercase"})
+    if model.normalizer_spec.precompiled_charsmap:
+        charsmap = base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
+        normalizers.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    # Symbols such as "(" stay plain pieces: as added tokens they would begin a word anew in the middle of "(the)".
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": number, "content": model.pieces[number].piece, **plain} for number in range(5)]
+    first, second = ({"Sequence": {"id": name, "type_id": number}} for number, name in enumerate("AB"))
+    named = {"[CLS]": Tokenizer.cls_id, "[SEP]": Tokenizer.sep_id}
+    cls, sep, sep_of_b = (
+        {"SpecialToken": {"id": name, "type_id": number}} for name, number in (("[CLS]", 0), ("[SEP]", 0), ("[SEP]", 1))
+    )
+    template = {
+        "type": "TemplateProcessing",
+        "single": [cls, first, sep],
+        "pair": [cls, first, sep, second, sep_of_b],
+        "special_tokens": {name: {"id": name, "ids": [id], "tokens": [name]} for name, id in named.items()},
+    }
+    vocab = [[piece.piece, piece.score] for piece in model.pieces]
+    return {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
+        "post_processor": template, "decoder": metaspace,
+        "model": {"type": "Unigram", "unk_id": tokenizer.unk_id, "vocab": vocab, "byte_fallback": False},
+    }  # fmt: skip

@@ -1,17 +1,23 @@
 """Any ALBERT as a model to call: ours, Google's, Hugging Face's."""
 
 import dataclasses
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from albert_jax.cluster import workdirs
 from albert_jax.data.text.tokenizers import AnyTokenizer
-from albert_jax.errors import AlbertError
-from albert_jax.interop import directory, google, hf
-from albert_jax.interop.loaded import LoadedModel
+from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.interop.directory import Directory, Workdir
+from albert_jax.interop.google import Google
+from albert_jax.interop.hf import HuggingFace
 from albert_jax.interop.restored import Head, RestoredAlbert, build
-from albert_jax.interop.tf_checkpoint import find
+from albert_jax.interop.source import LoadedModel, Source
 from albert_jax.model.config import AlbertConfig
+
+# The first that matches reads. Google's is last: it takes any directory with a checkpoint below it, a prefix or an
+# archive, and says what is missing in a directory of none of these formats.
+READERS: tuple[type[Source], ...] = (Directory, Workdir, HuggingFace, Google)
 
 
 def load(
@@ -36,6 +42,7 @@ def load(
     Raises AlbertError for what is no model, is damaged, or lacks the head.
     """
     source = open_source(path_or_name)
+    # Checked by hand since True, 3.0 and "3" would pass the configuration's own comparison or fail without a name.
     if layers is not None and type(layers) is not int:
         raise AlbertError(f"layers is {layers!r}; give a whole number, or None for the source's own depth")
     config = source.config if layers is None else dataclasses.replace(source.config, layers=layers)
@@ -43,101 +50,89 @@ def load(
 
 
 def open_source(path_or_name: str | Path) -> LoadedModel:
-    """The model at a path, or under a name on the Hugging Face hub.
+    """The model at a path, or under a name on the Hugging Face hub, weights and all.
 
     Raises AlbertError for what is no model or is damaged, and for a vocabulary whose size is not the word table's.
     """
-    path = _place(path_or_name)
-    source = _open(path, str(path_or_name))
-    pieces = source.tokenizer.vocab_size if source.tokenizer else source.config.vocab_size
-    if pieces != source.config.vocab_size:
-        raise AlbertError(
-            f"{source.origin}: its vocabulary has {pieces} pieces, its word table {source.config.vocab_size} rows; "
-            "put the vocabulary of this model beside it, or none"
-        )
-    _warn_of_groups(source)
-    return source
+    with source_at(path_or_name) as source:
+        return source.load()
 
 
 def peek(path_or_name: str | Path) -> tuple[AlbertConfig, Path]:
-    """The configuration of the model that `open_source` would open, read without its weights where that can be, and
-    where `data.tokenizers.load` finds its vocabulary, should it have one. Raises AlbertError as `open_source` does."""
-    path = _place(path_or_name)
-    if directory.is_ours(path):
-        return directory.config(path), path / "vocab"
-    if not path.exists() and not Path(f"{path}.index").exists():
-        path = _download(str(path_or_name))
-    if hf.is_directory(path):
-        return hf.config(path, str(path_or_name)), path
-    with find(path) as found:
-        lasting = path if path.is_file() or found.vocabulary is None else found.vocabulary
-        return found.config(), lasting
+    """The configuration of the model that `open_source` would read, and the path from which `tokenizers.load` reads its
+    vocabulary, if there is one. Reads no weights. Raises AlbertError as `open_source` does."""
+    with source_at(path_or_name) as source:
+        return source.config, source.vocab
+
+
+_OPEN: dict[str, Source] = {}  # the sources of the `source_at` blocks that are being executed
+
+
+@contextmanager
+def source_at(path_or_name: str | Path) -> Iterator[Source]:
+    """The source at a path or hub name, open within the block.
+
+    `source.config` and `source.vocab` are read without weights, `source.load()` with them. Within the block, calls of
+    `source_at`, `peek` and `open_source` with the same name use this source, wherever they stand. So whoever needs
+    several of them opens a block around them all.
+
+    Raises AlbertError for what is no model, and for a configuration that is damaged or of no ALBERT.
+    """
+    given = str(path_or_name)
+    # Shared because opening is dear: an archive is unpacked, which takes seconds, and the hub is asked for a name.
+    if given in _OPEN:
+        yield _OPEN[given]
+        return
+    path = _local_path(path_or_name)
+    reader = next((reader for reader in READERS if reader.matches(path)), None)
+    # What is no path of any format is taken for a name, so a local directory always comes before the hub.
+    with reader.opened(path, str(path)) if reader else HuggingFace.opened(_download(given), given) as source:
+        _OPEN[given] = source
+        try:
+            yield source
+        finally:
+            del _OPEN[given]
+
+
+# ---- names
 
 
 _KINDS = "a directory, an archive, a checkpoint's prefix or a name on the Hugging Face hub"
 
 
-def _place(path_or_name: str | Path) -> Path:
-    """Where to look. Raises AlbertError for what can be neither a path nor a name."""
+def _local_path(path_or_name: str | Path) -> Path:
+    """The path to look at. Raises AlbertError for what can be neither a path nor a name."""
     given = str(path_or_name)
-    if not given:
-        raise AlbertError(f"the source's name is empty; give {_KINDS}")
-    if given.startswith(("http:", "https:")):
-        raise AlbertError(f"{given}: an address is not read; fetch what is there and give {_KINDS}")
-    try:
+    refuse(_no_source(given))
+    # Python raises for a name that is too long, a directory without permission and the home directory of nobody, and
+    # only when the path is looked up, as the readers will do.
+    with retold(lambda message: f"{given[:200]}: cannot be read ({message}); give {_KINDS}", OSError, RuntimeError):
         path = workdirs.local_dir(path_or_name).expanduser()
         path.exists(), Path(f"{path}.index").exists()
-    except (OSError, RuntimeError) as error:  # a name that is too long, no permission, nobody's home
-        said = getattr(error, "strerror", None) or error
-        raise AlbertError(f"{given[:200]}: cannot be read ({said}); give {_KINDS}") from error
     return path
 
 
-def _warn_of_groups(source: LoadedModel) -> None:
-    """Which group a layer uses is i * groups // layers; both originals compute it in floating point, which for a few
-    odd pairs (22 layers in 22 groups) skips a group."""
-    L, G = source.config.layers, source.config.groups
-    if G == 1:
-        return
-    theirs = {"tf1": [int(i / L * G) for i in range(L)], "hf": [int(i / (L / G)) for i in range(L)]}
-    if theirs.get(source.format, []) not in ([], [i * G // L for i in range(L)]):
-        warnings.warn(
-            f"{source.origin}: with {L} layers in {G} groups its own program skips a group by rounding, and this one "
-            "does not: their numbers differ",
-            stacklevel=2,
-        )
+def _no_source(given: str) -> Iterator[str]:
+    if not given:
+        yield f"the source's name is empty; give {_KINDS}"
+    if given.startswith(("http:", "https:")):
+        yield f"{given}: an address is not read; fetch what is there and give {_KINDS}"
 
 
-def _open(path: Path, given: str) -> LoadedModel:
-    if directory.is_ours(path):
-        return directory.read(path)
-    if hf.is_directory(path):
-        return hf.read(path)
-    if path.exists() or Path(f"{path}.index").exists():
-        return google.read(path)
-    return hf.read(_download(given), given)
-
-
-# Weights of other programs are left on the hub.
+# Weights of other programs (TensorFlow, Flax, ONNX) are left on the hub.
 _WANTED = ["config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "*.bin.index.json",
            "spiece.model", "vocab.txt", "tokenizer_config.json"]  # fmt: skip
 
 
 def _download(name: str) -> Path:
     """The directory into which huggingface_hub has fetched the model `name`."""
+    # "owner/model" or "model"; anything else was meant as a path, and the hub's complaint would mislead.
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.replace("/", ""):
         raise AlbertError(f"{name}: there is no such path; give {_KINDS}")
-    try:
+    lacking = f"{name}: there is no such path; if it is a name on the Hugging Face hub, install albert_jax[hf] first"
+    with retold(lambda _: lacking, ImportError):
         import huggingface_hub
-    except ImportError as error:
-        raise AlbertError(
-            f"{name}: there is no such path; if it is a name on the Hugging Face hub, install albert_jax[hf] first"
-        ) from error
-    try:
+    failed = f"{name}: no such path, and the Hugging Face hub could not be asked for it"
+    # Exception, for the library's own errors and those of several HTTP libraries below it.
+    with retold(lambda message: f"{failed} ({message[:200]}); check name and network, or give a directory", Exception):
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_WANTED))
-    except Exception as error:  # its own errors, and those of several HTTP libraries below it
-        said = str(error).strip().splitlines() or [repr(error)]
-        raise AlbertError(
-            f"{name}: no such path, and the Hugging Face hub could not be asked for it ({type(error).__name__}: "
-            f"{said[0][:200]}); check name and network, or give a directory"
-        ) from error

@@ -1,5 +1,5 @@
 """The one table of names: what each of our arrays is called in a Google checkpoint and in a Hugging Face directory, and
-whether it lies there transposed. Both directions of every conversion read it.
+whether it is transposed in them. Both directions of every conversion read it.
 
 A conversion is total: each source tensor is used once and each of our arrays is filled once, or an AlbertError names
 both sides. Names: google-research/albert `modeling.py`, `run_pretraining.py`, `classifier_utils.py`, `squad_utils.py`;
@@ -7,14 +7,15 @@ huggingface/transformers `modeling_albert.py`.
 """
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import numpy as np
 
-from albert_jax.errors import AlbertError
+from albert_jax.errors import refuse
 from albert_jax.interop.safetensors import aligned
 from albert_jax.model.config import AlbertConfig
 
@@ -23,48 +24,53 @@ Kind = Literal["tf", "hf"]
 
 @dataclass(frozen=True)
 class Row:
-    """One array.
+    """One array."""
 
-    Attributes:
-      ours: path in our parameter tree
-      tf: variable name in a TF 1 checkpoint, None where it has none
-      hf: name in a Hugging Face state dict, under its longest form ("albert.embeddings...")
-      shape: our shape in dimension letters; C (classes) is whatever the source has
-      tf_transposed, hf_transposed: the source holds the transpose
-    """
-
-    ours: str
-    tf: str | None
-    hf: str
-    shape: str
-    tf_transposed: bool = False
+    ours: str  # path in our parameter tree
+    tf: str  # variable in a TF 1 checkpoint
+    hf: str  # name in a Hugging Face state dict, under its longest form ("albert.embeddings...")
+    shape: str  # ours, in dimension letters; C (classes) is whatever the source has
+    tf_transposed: bool = False  # the source holds the transpose
     hf_transposed: bool = False
 
     @property
     def part(self) -> str:
-        """What is there as a whole or not at all: the encoder (always there), the pooler, or a head."""
-        return "albert/pooler" if self.ours.startswith("albert/pooler/") else self.ours.split("/")[0]
+        """What is present as a whole or not at all: the encoder (always present), the pooler, or a head."""
+        return _part(self.ours)
 
-    def name(self, kind: Kind) -> str | None:
+    def name(self, kind: Kind) -> str:
         return self.tf if kind == "tf" else self.hf
 
     def transposed(self, kind: Kind) -> bool:
         return self.tf_transposed if kind == "tf" else self.hf_transposed
 
 
+def _part(path: str) -> str:
+    # Of the encoder only the pooler may be absent: taggers and the MLM alone do without.
+    return "albert/pooler" if path.startswith("albert/pooler/") else path.split("/")[0]
+
+
+def parts(paths: Mapping[str, object]) -> set[str]:
+    """Which of "albert", "albert/pooler", "mlm", "order", "classifier", "span" the paths of a flat tree belong to."""
+    return {_part(path) for path in paths}
+
+
+# ---- the table
+
+
 def _dense(ours: str, tf: str, hf: str, shape: str) -> list[Row]:
-    """Kernel [in, out] in TF, [out, in] in torch's Linear."""
+    # Google's kernels are [in, out] as ours, those of torch.nn.Linear [out, in].
     return [
         Row(f"{ours}/kernel", f"{tf}/kernel", f"{hf}.weight", shape, hf_transposed=True),
         Row(f"{ours}/bias", f"{tf}/bias", f"{hf}.bias", shape[1]),
     ]
 
 
-def _output(ours: str, tf: str | None, hf: str, shape: str) -> list[Row]:
-    """A head that Google keeps as output_weights [out, in] and output_bias."""
+def _output(ours: str, tf: str, hf: str, shape: str) -> list[Row]:
+    # Google's heads multiply by a variable output_weights [out, in] with transpose_b=True.
     return [
-        Row(f"{ours}/kernel", tf and f"{tf}weights", f"{hf}.weight", shape, tf_transposed=True, hf_transposed=True),
-        Row(f"{ours}/bias", tf and f"{tf}bias", f"{hf}.bias", shape[1]),
+        Row(f"{ours}/kernel", f"{tf}weights", f"{hf}.weight", shape, tf_transposed=True, hf_transposed=True),
+        Row(f"{ours}/bias", f"{tf}bias", f"{hf}.bias", shape[1]),
     ]
 
 
@@ -75,7 +81,7 @@ def _norm(ours: str, tf: str, hf: str, shape: str) -> list[Row]:
     ]
 
 
-# {g} group, {i} block in the group. X: segment types; 2: a number, not a letter.
+# In paths: {g} group, {i} block in the group. In shapes: X segment types, 2 a number rather than a letter.
 _EMBEDDINGS = [
     Row("albert/embeddings/word", "bert/embeddings/word_embeddings", "albert.embeddings.word_embeddings.weight", "VE"),
     Row("albert/embeddings/segment", "bert/embeddings/token_type_embeddings",
@@ -108,18 +114,8 @@ _HEADS = [
     *_output("span", "cls/squad/output_", "qa_outputs", "D2"),
 ]
 
-# Training state of the original's optimizers beside each variable, and the step.
-_TF_SKIPPED = re.compile(r"(^|/)(adam_m|adam_v|lamb_m|lamb_v|global_step)$")
-# Buffers that older transformers stored: row numbers and zeros, no parameters.
-_HF_BUFFERS = re.compile(r"^(albert\.)?embeddings\.(position_ids|token_type_ids)$")
-# Hugging Face's second name of a tied tensor, and the first.
-_HF_TIED = {
-    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
-    "predictions.decoder.bias": "predictions.bias",
-}
-_HF_PROJECTION = {row.hf for row in _PROJECTION}
 
-
+# Cached, since a conversion asks several times; a configuration is a value and the rows do not change.
 @cache
 def table(config: AlbertConfig) -> tuple[Row, ...]:
     """The rows of a model of this shape, in the order of our tree; without the projection when E equals D."""
@@ -129,7 +125,7 @@ def table(config: AlbertConfig) -> tuple[Row, ...]:
     for group in range(config.groups):
         for inner in range(config.inner_groups):
             for row in _BLOCK:
-                ours, tf, hf = (text.format(g=group, i=inner) for text in (row.ours, row.tf or "", row.hf))
+                ours, tf, hf = (text.format(g=group, i=inner) for text in (row.ours, row.tf, row.hf))
                 rows.append(Row(ours, tf, hf, row.shape, row.tf_transposed, row.hf_transposed))
     return tuple(rows + _HEADS)
 
@@ -144,13 +140,52 @@ def our_shape(row: Row, config: AlbertConfig) -> tuple[int | None, ...]:
 
 
 def _misfit(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> str:
-    """The shape that is wanted, in words, "" where `shape` is it."""
+    """The shape that is wanted as a message writes it, "" where `shape` is it."""
     if len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True)):
         return ""
     return "(" + ", ".join("any" if size is None else str(size) for size in wanted) + ")"
 
 
+def _not_finite(array: np.ndarray) -> Iterator[str]:
+    # A NaN or an infinity shows in the minimum or the maximum, which need no second array as np.isfinite(array) does.
+    if array.size and not np.isfinite([array.min(), array.max()]).all():
+        count = np.count_nonzero(~np.isfinite(array))
+        advice = "take a checkpoint from before the training diverged, or copy it again"
+        yield f"holds {count:,} numbers that are NaN or infinite in float32; {advice}"
+
+
+def our_flaws(params: Mapping[str, np.ndarray], config: AlbertConfig, others: bool = False) -> Iterator[str]:
+    """What keeps `params` (path -> array) from being the float32 arrays of a model of this shape, all finite: the whole
+    encoder, pooler and heads as a whole or not at all, and nothing else but, with `others`, parts of no row."""
+    rows = {row.ours: row for row in table(config)}
+    known, present = {row.part for row in rows.values()}, parts(params) | {"albert"}
+    for path in [*params, *(path for path, row in rows.items() if row.part in present)]:
+        if others and _part(path) not in known:
+            continue
+        if path not in rows:
+            yield f"no place in this model for {path}; convert again, or restore it from a copy"
+        if path not in params:
+            yield f"{path} is missing; convert again, or restore it from a copy"
+        array = params[path]
+        if needed := _misfit(array.shape, our_shape(rows[path], config)):
+            fact = f"{path} has shape {array.shape}, the configuration says {needed}"
+            yield f"{fact}; configuration and weights are not of one model"
+        if array.dtype != np.float32:
+            yield f"{path} is {array.dtype}, not float32; convert again"
+        yield from (f"{path} {flaw}" for flaw in _not_finite(array))
+
+
 # ---- from others to us
+
+# The moments of the original's optimizers, which TF keeps beside each variable, and the step.
+_TF_SKIPPED = re.compile(r"(^|/)(adam_m|adam_v|lamb_m|lamb_v|global_step)$")
+# Buffers that older transformers stored: row numbers and zeros, no parameters.
+_HF_BUFFERS = re.compile(r"^(albert\.)?embeddings\.(position_ids|token_type_ids)$")
+# Hugging Face's second name of a tied tensor, and the first.
+_HF_TIED = {
+    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+    "predictions.decoder.bias": "predictions.bias",
+}
 
 
 def to_ours(
@@ -158,138 +193,93 @@ def to_ours(
 ) -> dict[str, np.ndarray]:
     """Our arrays, path -> contiguous float32, from the tensors of a TF checkpoint or a Hugging Face directory.
 
-    `tensors` may read each tensor when it is asked for: each is asked for once, so no two copies of a large one exist
-    for longer than its transposition. The encoder must be there; pooler and heads come as a whole or not at all.
-    `source` names the tensors' origin in errors.
+    `tensors` may read each tensor when it is asked for: each is asked for once, what is no parameter never. The encoder
+    must be complete; pooler and heads come as a whole or not at all. `source` names the tensors' origin in errors.
 
-    Raises AlbertError for a tensor without a place, two tensors for one place, a place without a tensor, shapes that do
-    not fit, a tensor that is no float or not finite, and for what this model cannot hold: an untied decoder, or a
-    projection that is not the identity where E equals D.
+    Raises AlbertError, naming both sides, for tensors and rows that are not one to one, for a tensor that has another
+    shape, is no float or not finite, and for what this model cannot hold (see `_unheld`).
     """
-    rows = table(config)
-    by_name = {row.name(kind): row for row in rows if row.name(kind)}
-    found: dict[str, str] = {}  # our path -> source name
-    extra: dict[str, str] = {}  # known name -> source name, of what has no place of its own
-    unknown = []
-    for given in tensors:
-        name = _plain(kind, given)
-        if name is None:
-            continue
-        if name in by_name:
-            path = by_name[name].ours
-            if path in found:
-                raise AlbertError(f"{source}: {found[path]} and {given} are both {path}; keep one of them")
-            found[path] = given
-        elif kind == "hf" and (name in _HF_TIED or name in _HF_PROJECTION):
-            if name in extra:
-                raise AlbertError(f"{source}: {extra[name]} and {given} are both {name}; keep one of them")
-            extra[name] = given
-        else:
-            unknown.append(given)
-    if unknown:
-        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise AlbertError(
-            f"{source}: no place in this model for {', '.join(sorted(unknown)[:3])}{more}; its configuration says "
-            f"groups {config.groups}, inner groups {config.inner_groups}, E {config.embedding_size}, "
-            f"D {config.hidden_size}: is it this model's?"
-        )
-    present = {row.part for row in rows if row.ours in found} | {"albert"}
-    for row in rows:
-        if row.part in present and row.ours not in found:
-            raise AlbertError(f"{source}: nothing fills {row.ours}; it should hold a tensor {row.name(kind)}")
-    if kind == "hf":
-        _check_neutral({name: given for name, given in extra.items() if name not in _HF_TIED}, tensors, source)
-    ours = {}
-    for row in rows:
-        if row.ours in found:
-            what = f"{source}: {found[row.ours]}"
-            ours[row.ours] = _fit(tensors[found[row.ours]], row, kind, config, what)
-            _check_finite(ours[row.ours], what)
-            for name in (name for name, first in _HF_TIED.items() if first == row.hf and name in extra):
-                if not np.array_equal(np.asarray(tensors[extra.pop(name)], np.float32), ours[row.ours]):
-                    raise AlbertError(
-                        f"{source}: {name} differs from {row.hf}; ALBERT ties them, and a model with an output table "
-                        "of its own cannot be held"
-                    )
-    for given in (given for name, given in extra.items() if name in _HF_TIED):
-        raise AlbertError(f"{source}: {given} is there but not the rest of its head; it should hold predictions.bias")
+    given: dict[str, list[str]] = defaultdict(list)  # name in the table -> names in the source
+    for name in tensors:
+        if (plain := _plain(kind, name)) is not None:
+            given[plain].append(name)
+    refuse(f"{source}: {flaw}" for flaw in _mismatches(kind, given, config))
+    ours, rows = {}, table(config)
+    for row in dict.fromkeys((*rows, *_PROJECTION)):  # the projection where E equals D too, as Hugging Face has it
+        if row.name(kind) in given:
+            (name,) = given[row.name(kind)]
+            array = _converted(tensors, name, row, kind, config, source)
+            # At once rather than at the end: the word table's twin is large, and so far little else is in memory.
+            refuse(f"{source}: {flaw}" for flaw in _unheld(row, array, given, tensors, config))
+            if row in rows:
+                ours[row.ours] = array
     return ours
 
 
-def is_training_state(name: str) -> bool:
-    """Whether a TF variable is no part of the model but of its training."""
-    return bool(_TF_SKIPPED.search(name))
-
-
-def _plain(kind: Kind, given: str) -> str | None:
+def _plain(kind: Kind, name: str) -> str | None:
     """A source's name as the table has it; None for what is no parameter."""
     if kind == "tf":
-        name = given.removeprefix("module/")  # TF-Hub modules
-        return None if is_training_state(name) else name
-    if _HF_BUFFERS.match(given):
-        return None
-    return "albert." + given if given.startswith(("embeddings.", "encoder.", "pooler.")) else given
+        return None if _TF_SKIPPED.search(name) else name.removeprefix("module/")  # the prefix of TF-Hub modules
+    bare = name.startswith(("embeddings.", "encoder.", "pooler."))  # as in the state dict of an AlbertModel
+    return None if _HF_BUFFERS.match(name) else "albert." + name if bare else name
 
 
-def _fit(tensor: np.ndarray, row: Row, kind: Kind, config: AlbertConfig, what: str) -> np.ndarray:
+def _mismatches(kind: Kind, given: Mapping[str, list[str]], config: AlbertConfig) -> Iterator[str]:
+    rows = {row.name(kind): row for row in table(config)}
+    known = rows.keys() | ({*_HF_TIED, *(row.hf for row in _PROJECTION)} if kind == "hf" else set())
+    for name, (first, *more) in given.items():
+        if more and name in known:
+            yield f"{first} and {more[0]} are both {rows[name].ours if name in rows else name}; keep one of them"
+    if unknown := sorted(name for plain, names in given.items() if plain not in known for name in names):
+        names = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+        shape = f"groups {config.groups} of {config.inner_groups}, E {config.embedding_size}, D {config.hidden_size}"
+        yield f"no place in this model for {names}; its configuration says {shape}: is it this model's?"
+    # A part of which one tensor is given must be given whole: half a head computes nonsense without an error.
+    present = {rows[name].part for name in given.keys() & rows.keys()} | {"albert"}
+    for name, row in rows.items():
+        if row.part in present and name not in given:
+            yield f"nothing fills {row.ours}; it should hold a tensor {name}"
+    for second, first in _HF_TIED.items():
+        if second in given and first not in given:
+            yield f"{given[second][0]} is there but not the rest of its head; it should hold {first}"
+
+
+def _converted(
+    tensors: Mapping[str, np.ndarray], name: str, row: Row, kind: Kind, config: AlbertConfig, source: str
+) -> np.ndarray:
+    """The tensor `name` as our float32 array of `row`."""
+    # A function of its own, which frees the tensor at its end: no second copy of a large one outlasts its conversion.
+    tensor = tensors[name]
+    refuse(f"{source}: {name} {flaw}" for flaw in _unfit(tensor, row, kind, config))
+    array = tensor = tensor.T if row.transposed(kind) else tensor
+    if not (tensor.dtype == np.float32 and tensor.flags.c_contiguous and tensor.ctypes.data % 64 == 0):
+        array = aligned(tensor.shape)
+        with np.errstate(over="ignore"):  # of float64 beyond float32, which becomes infinite and is refused below
+            array[...] = tensor
+    refuse(f"{source}: {name} {flaw}" for flaw in _not_finite(array))
+    return array
+
+
+def _unfit(tensor: np.ndarray, row: Row, kind: Kind, config: AlbertConfig) -> Iterator[str]:
     wanted = our_shape(row, config)
-    if row.transposed(kind):
-        wanted = wanted[::-1]
-    if needed := _misfit(tensor.shape, wanted):
-        raise AlbertError(
-            f"{what} has shape {tuple(tensor.shape)}, {row.ours} needs {needed} by the configuration; "
-            "configuration and weights are not of one model"
-        )
+    if needed := _misfit(tensor.shape, wanted[::-1] if row.transposed(kind) else wanted):
+        fact = f"has shape {tuple(tensor.shape)}, {row.ours} needs {needed} by the configuration"
+        yield f"{fact}; configuration and weights are not of one model"
     if tensor.dtype.kind != "f" and tensor.dtype.name != "bfloat16":
-        raise AlbertError(f"{what} is {tensor.dtype}; {row.ours} needs floating-point numbers")
-    if row.transposed(kind):
-        tensor = tensor.T
-    if tensor.dtype == np.float32 and tensor.flags.c_contiguous and tensor.ctypes.data % 64 == 0:
-        return tensor
-    ours = aligned(tensor.shape)
-    with np.errstate(over="ignore"):  # float64 beyond float32, which is told below
-        ours[...] = tensor
-    return ours
+        yield f"is {tensor.dtype}; {row.ours} needs floating-point numbers"
 
 
-def _check_finite(array: np.ndarray, what: str) -> None:
-    if array.size and not np.isfinite([array.min(), array.max()]).all():  # NaN goes through both; no copy of the array
-        raise AlbertError(
-            f"{what} holds {np.count_nonzero(~np.isfinite(array)):,} numbers that are NaN or infinite in float32; "
-            "take a checkpoint from before the training diverged, or copy it again"
-        )
-
-
-def check_ours(params: Mapping[str, np.ndarray], config: AlbertConfig, source: str) -> None:
-    """Raises AlbertError unless `params` (path -> array) are the float32 arrays of a model of this shape, all finite:
-    the whole encoder, pooler and heads as a whole or not at all, nothing else."""
-    rows = {row.ours: row for row in table(config)}
-    there = parts(params)
-    for path in [*params, *(row.ours for row in rows.values() if row.part in there | {"albert"})]:
-        if path not in rows:
-            raise AlbertError(f"{source}: no place in this model for {path}; convert again, or restore it from a copy")
-        if path not in params:
-            raise AlbertError(f"{source}: {path} is missing; convert again, or restore it from a copy")
-        if needed := _misfit(params[path].shape, our_shape(rows[path], config)):
-            raise AlbertError(
-                f"{source}: {path} has shape {params[path].shape}, the configuration says {needed}; configuration and "
-                "weights are not of one model"
-            )
-        if params[path].dtype != np.float32:
-            raise AlbertError(f"{source}: {path} is {params[path].dtype}, not float32; convert again")
-        _check_finite(params[path], f"{source}: {path}")
-
-
-def _check_neutral(extra: Mapping[str, str], tensors: Mapping[str, np.ndarray], source: str) -> None:
-    """Hugging Face's projection is the identity where our tree has none."""
-    for given in extra.values():
-        tensor = tensors[given]
-        neutral = np.eye(*tensor.shape) if tensor.ndim == 2 else np.zeros(tensor.shape)
-        if not np.array_equal(tensor, neutral):
-            raise AlbertError(
-                f"{source}: {given} is not the identity, but the embedding is as wide as the encoder "
-                f"({tensor.shape[0]}), where ALBERT has no projection; such a model cannot be held"
-            )
+def _unheld(row: Row, array: np.ndarray, given: Mapping, tensors: Mapping, config: AlbertConfig) -> Iterator[str]:
+    """What an ALBERT in our tree cannot hold: a projection where E equals D, an output table of its own."""
+    E, D = config.embedding_size, config.hidden_size
+    if E == D and row in _PROJECTION and not np.array_equal(array, np.eye(D) if array.ndim == 2 else np.zeros(D)):
+        fact = f"{given[row.hf][0]} is not the identity, but the embedding is as wide as the encoder ({D})"
+        yield f"{fact}, where ALBERT has no projection; such a model cannot be held"
+    for second, first in _HF_TIED.items():
+        if first == row.hf and second in given:
+            twin = np.asarray(tensors[given[second][0]], np.float32)
+            if not np.array_equal(twin, array):
+                yield f"{second} differs from {first}; ALBERT ties them, and an output table of its own cannot be held"
 
 
 # ---- from us to others
@@ -303,40 +293,26 @@ def from_ours(kind: Kind, params: Mapping[str, np.ndarray], config: AlbertConfig
 
     Raises AlbertError for a path without a name, a missing path, and a shape that does not fit.
     """
-    rows = table(config)
-    known = {row.ours: row for row in rows if row.name(kind)}
-    for path in params:
-        if path not in known:
-            raise AlbertError(f"{path} has no name in a {_FORMATS[kind]}; it is not part of this model")
-    present = {row.part for row in rows if row.ours in params} | {"albert"}
-    bare = present <= {"albert", "albert/pooler"}
-    tensors: dict[str, np.ndarray] = {}
+    refuse(_unwritable(kind, params, config))
+    tensors = {}
+    for row in table(config):
+        if row.ours in params:
+            array = np.asarray(params[row.ours])
+            tensors[row.name(kind)] = np.ascontiguousarray(array.T if row.transposed(kind) else array)
+    if kind == "hf" and config.embedding_size == (D := config.hidden_size):
+        kernel, bias = _PROJECTION
+        tensors |= {kernel.hf: np.eye(D, dtype=np.float32), bias.hf: np.zeros(D, np.float32)}
+    bare = kind == "hf" and parts(params) <= {"albert", "albert/pooler"}
+    return {name.removeprefix("albert.") if bare else name: tensor for name, tensor in tensors.items()}
+
+
+def _unwritable(kind: Kind, params: Mapping[str, np.ndarray], config: AlbertConfig) -> Iterator[str]:
+    rows, present = table(config), parts(params) | {"albert"}
+    what = {"tf": "TF 1 checkpoint", "hf": "Hugging Face directory"}[kind]
+    for path in sorted(params.keys() - {row.ours for row in rows}):
+        yield f"{path} has no name in a {what}; it is not part of this model"
     for row in rows:
-        if row.part not in present:
-            continue
-        if row.ours not in params:
-            raise AlbertError(f"{row.ours} is missing; a {_FORMATS[kind]} needs it as {row.name(kind)}")
-        array = np.asarray(params[row.ours])
-        if needed := _misfit(array.shape, our_shape(row, config)):
-            raise AlbertError(f"{row.ours} has shape {array.shape}, the configuration says {needed}")
-        tensors[_written(kind, row, bare)] = np.ascontiguousarray(array.T if row.transposed(kind) else array)
-    if kind == "hf" and config.embedding_size == config.hidden_size:
-        for row in _PROJECTION:
-            D = config.hidden_size
-            neutral = np.eye(D, dtype=np.float32) if len(row.shape) == 2 else np.zeros(D, np.float32)
-            tensors[_written(kind, row, bare)] = neutral
-    return tensors
-
-
-_FORMATS = {"tf": "TF 1 checkpoint", "hf": "Hugging Face directory"}
-
-
-def _written(kind: Kind, row: Row, bare: bool) -> str:
-    name = row.name(kind)
-    assert name is not None
-    return name.removeprefix("albert.") if kind == "hf" and bare else name
-
-
-def parts(paths: Mapping[str, object]) -> set[str]:
-    """Which of "albert", "albert/pooler", "mlm", "order", "classifier", "span" the paths of a flat tree belong to."""
-    return {"albert/pooler" if path.startswith("albert/pooler/") else path.split("/")[0] for path in paths}
+        if row.part in present and row.ours not in params:
+            yield f"{row.ours} is missing; a {what} needs it as {row.name(kind)}"
+        if row.ours in params and (needed := _misfit(np.shape(params[row.ours]), our_shape(row, config))):
+            yield f"{row.ours} has shape {np.shape(params[row.ours])}, the configuration says {needed}"

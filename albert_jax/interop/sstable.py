@@ -1,71 +1,27 @@
 """Sorted tables of byte strings in the LevelDB format, which TensorFlow's `.index` files are.
 
-A file is blocks, then an index block that holds the place of each, then a footer of 48 bytes with the place of the
-index block. A block holds entries (key, value) in order, keys without the part they share with the key before; it is
-followed by one byte that tells its compression and by its masked CRC-32C. Format: LevelDB's `doc/table_format.md`;
-Snappy's `format_description.txt` for the compressed blocks.
+A file is blocks, then an index block with the offset and size of each, then a footer of 48 bytes with those of the
+index block. A block holds entries (key, value) in order, keys without the part they share with the key before, and
+ends with the offsets of its restarts, the entries whose keys are whole. One byte of compression and the masked CRC-32C
+follow it. Format: LevelDB's `doc/table_format.md`.
 """
 
 import struct
 from collections.abc import Iterator, Mapping
 
-from albert_jax.data.examples.crc32c import masked_crc32c
-from albert_jax.errors import AlbertError
+from albert_jax.data.examples.tfrecords import masked_crc32c
+from albert_jax.errors import AlbertError, refuse, retold
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48  # bytes
-_TRAILER = 5  # bytes after a block: compression, checksum
-_PLAIN, _SNAPPY = 0, 1
+_PLAIN = 0  # compression of a block: none. TensorFlow writes every index so, those of Google's releases too
 _BLOCK = 262_144  # bytes of a block before the next begins, TensorFlow's choice
 _RESTART = 16  # entries from one whole key to the next
 
 
-def read_table(data: bytes, source: str) -> dict[bytes, bytes]:
-    """All entries, in order.
-
-    Raises AlbertError, naming `source`, for a file that is no such table, is cut short or does not match its checksums.
-    """
-    if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
-        raise AlbertError(f"{source}: no checkpoint index, or one cut short ({len(data)} bytes); copy it again")
-    try:
-        position = _handle(data, len(data) - _FOOTER)[2]
-        offset, size, _ = _handle(data, position)
-        entries: dict[bytes, bytes] = {}
-        for _, handle in _entries(_block(data, offset, size, source)):
-            block_offset, block_size, _ = _handle(handle, 0)
-            entries.update(_entries(_block(data, block_offset, block_size, source)))
-    except (IndexError, struct.error, ValueError) as error:
-        raise AlbertError(f"{source}: damaged checkpoint index ({error}); copy it again") from error
-    return entries
-
-
-def write_table(entries: Mapping[bytes, bytes]) -> bytes:
-    """The file that holds `entries`, blocks plain, byte for byte as TensorFlow writes it without compression."""
-    file = bytearray()
-    index: list[tuple[bytes, bytes]] = []
-    keys = sorted(entries)
-    pending: list[tuple[bytes, bytes]] = []
-    size = 0
-    for number, key in enumerate(keys):
-        pending.append((key, entries[key]))
-        shared = _shared(pending[-2][0], key) if (len(pending) - 1) % _RESTART else 0
-        size += sum(map(len, _entry(shared, *pending[-1])))
-        restarts = -(-len(pending) // _RESTART)
-        last = number == len(keys) - 1
-        if last or size + 4 * restarts + 4 >= _BLOCK:
-            between = _successor(key) if last else _separator(key, keys[number + 1])
-            index.append((between, _append(file, _make_block(pending, _RESTART))))
-            pending, size = [], 0
-    meta = _append(file, _make_block([], _RESTART))
-    footer = meta + _append(file, _make_block(index, 1))
-    return bytes(file + footer.ljust(_FOOTER - 8, b"\0") + struct.pack("<Q", _MAGIC))
-
-
-# ------------------------------------------------------------------------------------------------------------- reading
-
-
 def varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number at `position`, seven bits a byte, and the position after it. IndexError where the data ends early."""
+    """The number at `position`, seven bits a byte, lowest first, and the position after it. Raises IndexError where the
+    data ends early, ValueError for a number of more than 64 bits."""
     number = shift = 0
     while True:
         octet = data[position]
@@ -74,29 +30,63 @@ def varint(data: bytes, position: int) -> tuple[int, int]:
         if octet < 0x80:
             return number, position
         shift += 7
-        if shift > 63:
+        if shift > 63:  # or a damaged file of 0xFF would be read as one number
             raise ValueError("a number of more than 64 bits")
 
 
+def put_varint(number: int) -> bytes:
+    """`number` >= 0 as `varint` reads it."""
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+# ---- reading
+
+
+def read_table(data: bytes, source: str) -> dict[bytes, bytes]:
+    """All entries, in order. Raises AlbertError, naming `source`, for a file that is no such table, is cut short, has
+    compressed blocks, or does not match its checksums."""
+    if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
+        raise AlbertError(f"{source}: no checkpoint index, or one cut short ({len(data)} bytes); copy it again")
+    damage = IndexError, struct.error, ValueError
+    with retold(lambda message: f"{source}: damaged checkpoint index ({message}); copy it again", *damage):
+        # First in the footer is a block of metadata, which TensorFlow leaves empty.
+        *_, position = _handle(data, len(data) - _FOOTER)
+        offset, size, _ = _handle(data, position)
+        entries: dict[bytes, bytes] = {}
+        for _, handle in _entries(_block(data, offset, size, source)):
+            block_offset, block_size, _ = _handle(handle, 0)
+            entries.update(_entries(_block(data, block_offset, block_size, source)))
+    return entries
+
+
 def _handle(data: bytes, position: int) -> tuple[int, int, int]:
+    """Offset and size of a block, and the position after them."""
     offset, position = varint(data, position)
     size, position = varint(data, position)
     return offset, size, position
 
 
 def _block(data: bytes, offset: int, size: int, source: str) -> bytes:
-    end = offset + size + 1
-    if end + 4 > len(data) - _FOOTER:
-        raise AlbertError(f"{source}: damaged checkpoint index (a block reaches past the end); copy it again")
-    if masked_crc32c(data[offset:end]) != struct.unpack_from("<I", data, end)[0]:
-        raise AlbertError(f"{source}: the block at byte {offset} does not match its checksum; copy the file again")
-    body, kind = data[offset : end - 1], data[end - 1]
-    if kind not in (_PLAIN, _SNAPPY):
-        raise AlbertError(f"{source}: the block at byte {offset} has compression {kind}; plain and Snappy can be read")
-    return unsnap(body) if kind == _SNAPPY else body
+    refuse(f"{source}: {flaw}" for flaw in _block_flaws(data, offset, offset + size))
+    return data[offset : offset + size]
+
+
+def _block_flaws(data: bytes, offset: int, end: int) -> Iterator[str]:
+    if end + 5 > len(data) - _FOOTER:
+        yield "damaged checkpoint index (a block reaches past the end); copy it again"
+    if masked_crc32c(data[offset : end + 1]) != struct.unpack_from("<I", data, end + 1)[0]:
+        yield f"the block at byte {offset} does not match its checksum; copy the file again"
+    if data[end] != _PLAIN:
+        yield f"the block at byte {offset} has compression {data[end]}; save the checkpoint again with TensorFlow 1.15"
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    # Restarts are for searching by key; whoever reads every entry needs their number only, to know where entries end.
     (restarts,) = struct.unpack_from("<I", block, len(block) - 4)
     end = len(block) - 4 - 4 * restarts
     position, key = 0, b""
@@ -112,95 +102,66 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += length
 
 
-def unsnap(data: bytes) -> bytes:
-    """What Snappy compressed to `data`. ValueError or IndexError where it is damaged."""
-    length, position = varint(data, 0)
-    out = bytearray()
-    while position < len(data):
-        tag = data[position]
-        position += 1
-        if tag & 3 == 0:  # bytes that stand here
-            size = (tag >> 2) + 1
-            if size > 60:
-                width = size - 60
-                size = int.from_bytes(data[position : position + width], "little") + 1
-                position += width
-            if position + size > len(data):
-                raise ValueError("a Snappy block ends early")
-            out += data[position : position + size]
-            position += size
-            continue
-        if tag & 3 == 1:  # a copy of what is `back` bytes before, maybe overlapping itself
-            size, back = (tag >> 2 & 7) + 4, (tag >> 5) << 8 | data[position]
-            position += 1
-        else:
-            width = 2 if tag & 3 == 2 else 4
-            size, back = (tag >> 2) + 1, int.from_bytes(data[position : position + width], "little")
-            position += width
-        if not 0 < back <= len(out):
-            raise ValueError("a Snappy block copies from before its beginning")
-        for _ in range(size):
-            out.append(out[-back])
-    if len(out) != length:
-        raise ValueError("a Snappy block of another length than it says")
-    return bytes(out)
+# ---- writing
 
 
-# ------------------------------------------------------------------------------------------------------------- writing
+def write_table(entries: Mapping[bytes, bytes]) -> bytes:
+    """The file that holds `entries`, byte for byte as TensorFlow writes it."""
+    file, block, index = bytearray(), _Block(_RESTART), _Block(1)
+    keys = sorted(entries)
+    for key, after in zip(keys, [*keys[1:], None], strict=True):
+        block.add(key, entries[key])
+        if after is None or block.size >= _BLOCK:
+            index.add(_between(key, after), _append(file, block))
+            block = _Block(_RESTART)
+    footer = _append(file, _Block(_RESTART)) + _append(file, index)
+    return bytes(file + footer.ljust(_FOOTER - 8, b"\0") + struct.pack("<Q", _MAGIC))
 
 
-def put_varint(number: int) -> bytes:
-    """`number` >= 0, seven bits a byte, the lowest first."""
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+class _Block:
+    """A block in the making, with a whole key every `restart` entries."""
+
+    def __init__(self, restart: int):
+        self._restart, self._count, self._last = restart, 0, b""
+        self._content, self._restarts = bytearray(), [0]
+
+    def add(self, key: bytes, value: bytes) -> None:
+        shared = _shared(self._last, key)
+        if self._count % self._restart == 0:
+            shared = 0
+            self._restarts += [len(self._content)] if self._count else []
+        self._content += put_varint(shared) + put_varint(len(key) - shared) + put_varint(len(value))
+        self._content += key[shared:] + value
+        self._count, self._last = self._count + 1, key
+
+    @property
+    def size(self) -> int:
+        return len(self._content) + 4 * len(self._restarts) + 4
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._content) + struct.pack(f"<{len(self._restarts) + 1}I", *self._restarts, len(self._restarts))
 
 
-def _append(file: bytearray, block: bytes) -> bytes:
-    """Appends a block and its trailer; its place, as it stands in an index."""
-    handle = put_varint(len(file)) + put_varint(len(block))
-    block += bytes([_PLAIN])
-    file += block + struct.pack("<I", masked_crc32c(block))
+def _append(file: bytearray, block: _Block) -> bytes:
+    """Appends a block, its compression and its checksum; returns its offset and size as an index holds them."""
+    content = bytes(block) + bytes([_PLAIN])
+    handle = put_varint(len(file)) + put_varint(len(content) - 1)
+    file += content + struct.pack("<I", masked_crc32c(content))
     return handle
 
 
-def _make_block(entries: list[tuple[bytes, bytes]], restart: int) -> bytes:
-    block, restarts, previous = bytearray(), [0], b""
-    for number, (key, value) in enumerate(entries):
-        if number and number % restart == 0:
-            restarts.append(len(block))
-        shared = _shared(previous, key) if number % restart else 0
-        block += b"".join(_entry(shared, key, value))
-        previous = key
-    return bytes(block) + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
-
-
-def _entry(shared: int, key: bytes, value: bytes) -> tuple[bytes, bytes, bytes]:
-    head = put_varint(shared) + put_varint(len(key) - shared) + put_varint(len(value))
-    return head, key[shared:], value
-
-
 def _shared(first: bytes, second: bytes) -> int:
-    count = 0
-    while count < min(len(first), len(second)) and first[count] == second[count]:
-        count += 1
-    return count
+    """Bytes that both begin with."""
+    pairs = zip(first, second, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
-def _separator(before: bytes, after: bytes) -> bytes:
-    """A short key from `before` on, and below `after`."""
-    place = _shared(before, after)
-    if place < min(len(before), len(after)) and before[place] < 0xFF and before[place] + 1 < after[place]:
-        return before[:place] + bytes([before[place] + 1])
-    return before
-
-
-def _successor(key: bytes) -> bytes:
-    """A short key from `key` on."""
-    for place, octet in enumerate(key):
-        if octet != 0xFF:
-            return key[:place] + bytes([octet + 1])
-    return key
+def _between(key: bytes, after: bytes | None) -> bytes:
+    """The key by which an index finds the block that ends with `key`, `after` beginning the next. LevelDB takes a short
+    one, and by its rules to the byte."""
+    if after is None:
+        at = next((at for at, octet in enumerate(key) if octet != 0xFF), len(key))
+        return key[:at] + bytes([key[at] + 1]) if at < len(key) else key
+    at = _shared(key, after)
+    short = at < min(len(key), len(after)) and key[at] < 0xFF and key[at] + 1 < after[at]
+    return key[:at] + bytes([key[at] + 1]) if short else key

@@ -1,20 +1,19 @@
 """What a run starts from: shape, vocabulary and parameters of another model, whatever format that came in."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from albert_jax import experiment as experiments
 from albert_jax.cluster import workdirs
-from albert_jax.data.text.tokenizers import has_vocabulary
-from albert_jax.data.text.tokenizers import load as load_tokenizer
-from albert_jax.engine.checkpoint import flat
 from albert_jax.engine.state import Params
-from albert_jax.errors import AlbertError
+from albert_jax.engine.trees import flatten, map_with_path
+from albert_jax.errors import AlbertError, refuse
 from albert_jax.experiment import Experiment
-from albert_jax.interop.load import open_source, peek
+from albert_jax.interop.load import open_source, peek, source_at
+from albert_jax.interop.source import Source
 from albert_jax.model.config import AlbertConfig
 from albert_jax.tasks.base import OpenTask
 
@@ -42,17 +41,17 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
         shape = {name: getattr(stored, name) for name in _SHAPE}
         experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **shape))
     elif not begun:
-        _check_unseen(experiment, stored)
+        refuse(_flaws_unseen(experiment, stored))
     before = getattr(experiments.read(workdir).task, "vocab", "") if begun else ""
     return dataclasses.replace(experiment, task=experiment.task.with_vocabulary(str(vocab), before))
 
 
-def _check_unseen(experiment: Experiment, stored: AlbertConfig) -> None:
-    """Raises AlbertError where the models differ in what no weight shows, so that loading would not fail."""
+def _flaws_unseen(experiment: Experiment, stored: AlbertConfig) -> Iterator[str]:
+    """Where the models differ in what no weight shows, so that loading would not fail."""
     for name in ("heads", "activation", "layer_norm_eps"):
         have, want = getattr(stored, name), getattr(experiment.model, name)
         if have != want:
-            raise AlbertError(
+            yield (
                 f"{experiment.init} was made with model.{name} {have} and this experiment has {want}; give "
                 f"--model.{name.replace('_', '-')} {have}, or --model-of-init"
             )
@@ -61,17 +60,20 @@ def _check_unseen(experiment: Experiment, stored: AlbertConfig) -> None:
 def check_vocabulary(source: str | Path, task: OpenTask) -> None:
     """Raises AlbertError when the model at `source` was trained on another vocabulary than the task's data, or has none
     to tell what its pieces are."""
-    _, vocab = peek(source)
-    if not has_vocabulary(vocab):
-        raise AlbertError(
-            f"{source} has no vocabulary, which would tell what its pieces are; put the spiece.model or vocab.txt that "
+    with source_at(source) as opened:
+        refuse(_flaws_of_vocabulary(source, opened, task.tokenizer.fingerprint))
+
+
+def _flaws_of_vocabulary(name: str | Path, source: Source, wanted: str) -> Iterator[str]:
+    if source.tokenizer is None:
+        yield (
+            f"{name} has no vocabulary, which would tell what its pieces are; put the spiece.model or vocab.txt that "
             "it was trained with beside its weights"
         )
-    known = load_tokenizer(vocab).fingerprint
-    if known != task.tokenizer.fingerprint:
-        raise AlbertError(
-            f"vocabularies differ: {source} was trained with {known[:12]}, the data was prepared with "
-            f"{task.tokenizer.fingerprint[:12]}; prepare the data with --vocab {vocab}"
+    elif (known := source.tokenizer.fingerprint) != wanted:
+        yield (
+            f"vocabularies differ: {name} was trained with {known[:12]}, the data was prepared with {wanted[:12]}; "
+            f"prepare the data with --vocab {source.vocab}"
         )
 
 
@@ -87,21 +89,16 @@ def initialise(params: Params, init: str | Path, task: OpenTask) -> tuple[Params
     labels = tuple(getattr(task.resolved, "labels", ()))
     ours = source.head == (task.resolved.head or None) and source.labels in ((), labels)
     found = {name: array for name, array in source.params.items() if ours or not name.startswith("classifier/")}
-    want = flat(params)
-    for name, leaf in want.items():
-        if name in found and found[name].shape != leaf.shape and name.startswith("albert/"):
-            raise AlbertError(
-                f"cannot start from {init}: {name} has shape {found[name].shape} there and {leaf.shape} here; "
-                "use the same model.* fields as that run"
-            )
+    want = flatten(params)
+    refuse(
+        f"cannot start from {init}: {name} has shape {found[name].shape} there and {leaf.shape} here; "
+        "use the same model.* fields as that run"
+        for name, leaf in want.items()
+        if name in found and found[name].shape != leaf.shape and name.startswith("albert/")
+    )
     taken = {name for name in want if name in found and found[name].shape == want[name].shape}
-    filled = _fill(params, found, taken)
+    # Straight to where each lives: a whole copy on one device may be more than it holds.
+    filled = map_with_path(
+        lambda name, leaf: jax.device_put(found[name], leaf.sharding) if name in taken else leaf, params
+    )
     return filled, sorted(set(want) - taken), sorted(set(source.params) - taken)
-
-
-def _fill(params: Params, found: dict[str, Any], taken: set[str]) -> Params:
-    def pick(path: Any, leaf: Any) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return jax.device_put(found[name], leaf.sharding) if name in taken else leaf
-
-    return jax.tree_util.tree_map_with_path(pick, params)

@@ -1,8 +1,9 @@
 """TensorFlow's checkpoints (the second format: `PREFIX.index`, `PREFIX.data-00000-of-00001`) without TensorFlow.
 
-The index is a sorted table from tensor name to a `BundleEntryProto`: dtype, shape, shard, place in the shard,
-checksum. The entry of the empty name is the `BundleHeaderProto`. The messages are TensorFlow's `tensor_bundle.proto`;
-the few fields that matter are read and written here by hand, in the wire format of protocol buffers.
+The index is a sorted table from tensor name to a `BundleEntryProto`: dtype, shape, shard, offset in the shard,
+checksum. The entry of the empty name is the `BundleHeaderProto`. The messages are TensorFlow's `tensor_bundle.proto`,
+whose compiled form only TensorFlow ships; the few fields that matter are read and written here in the wire format of
+protocol buffers.
 """
 
 import math
@@ -10,29 +11,22 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from albert_jax.data.examples.crc32c import masked_crc32c
-from albert_jax.errors import AlbertError
+from albert_jax.data.examples.tfrecords import masked_crc32c
+from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.interop.safetensors import LazyTensors
 from albert_jax.interop.sstable import put_varint, read_table, varint, write_table
 
+# By the numbers of TensorFlow's `types.proto`.
 _DTYPES: dict[int, np.dtype] = {
-    1: np.dtype("<f4"),
-    2: np.dtype("<f8"),
-    3: np.dtype("<i4"),
-    4: np.dtype("u1"),
-    5: np.dtype("<i2"),
-    6: np.dtype("i1"),
-    9: np.dtype("<i8"),
-    10: np.dtype("?"),
-    14: np.dtype(ml_dtypes.bfloat16),
-    17: np.dtype("<u2"),
-    19: np.dtype("<f2"),
-    22: np.dtype("<u4"),
-    23: np.dtype("<u8"),
-}
+    1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 4: np.dtype("u1"), 5: np.dtype("<i2"),
+    6: np.dtype("i1"), 9: np.dtype("<i8"), 10: np.dtype("?"), 14: np.dtype(ml_dtypes.bfloat16), 17: np.dtype("<u2"),
+    19: np.dtype("<f2"), 22: np.dtype("<u4"), 23: np.dtype("<u8"),
+}  # fmt: skip
 _STRING = 7
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _HEADER = b"\x08%c\x1a\x02\x08\x01"  # num_shards, version { producer: 1 }; little endian is the default
@@ -40,79 +34,56 @@ _HEADER = b"\x08%c\x1a\x02\x08\x01"  # num_shards, version { producer: 1 }; litt
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a tensor lies.
+    """Where a tensor lies."""
 
-    Attributes:
-      dtype: TensorFlow's number of the type
-      shape: as stored
-      shard: number of the data file
-      offset: its first byte there
-      size: its bytes
-      checksum: masked CRC-32C of them
-    """
-
-    dtype: int
-    shape: tuple[int, ...]
-    shard: int
-    offset: int
-    size: int
-    checksum: int
+    dtype: int  # TensorFlow's number of the type
+    shape: tuple[int, ...]  # as stored
+    shard: int  # number of the data file
+    offset: int  # its first byte there
+    size: int  # its bytes
+    checksum: int  # masked CRC-32C of them
 
 
-class Bundle(Mapping[str, np.ndarray]):
-    """The checkpoint at `prefix`, name to tensor, in the order of the names. A tensor is read and verified when it is
-    asked for, and not kept. Strings (bookkeeping of newer TensorFlows, never a weight) are left out.
+class Bundle(LazyTensors):
+    """The checkpoint at `prefix`, name to tensor, in the order of the names. Raises AlbertError where the index is
+    missing or damaged, or lists what cannot be read, where a data file is missing or too short, and, naming file and
+    tensor, for data that is damaged."""
 
-    Attributes:
-      prefix: as given
-      entries: name to Entry
-
-    Raises AlbertError where the index is missing or damaged, or lists what cannot be read; and, naming file and tensor,
-    for data that is missing, short or damaged.
-    """
+    entries: dict[str, Entry]
 
     def __init__(self, prefix: str | Path):
         self.prefix = prefix
         path = Path(f"{prefix}.index")
-        try:
+        with retold(lambda message: f"{path}: no checkpoint index here ({message}); copy it beside its data", OSError):
             table = read_table(path.read_bytes(), str(path))
-        except OSError as error:
-            raise AlbertError(
-                f"{path}: no checkpoint index here ({error.strerror}); copy it beside its data"
-            ) from error
-        try:
-            header = dict(_fields(table.pop(b"")))
-            listed = {key.decode(): _entry(value, f"{path}: {key.decode()}") for key, value in table.items()}
+        damage = KeyError, IndexError, ValueError, TypeError, struct.error
+        with retold(lambda message: f"{path}: not the index of a checkpoint ({message}); copy it again", *damage):
+            header: dict[int, Any] = dict(_fields(table.pop(b"")))
+            refuse(f"{path}: {flaw}" for flaw in _index_flaws(header, table))
+            listed = {name.decode(): _entry(message) for name, message in table.items()}
             self._shards = int(header.get(1, 0))
-        except (KeyError, IndexError, ValueError, struct.error) as error:
-            raise AlbertError(f"{path}: not the index of a checkpoint ({error!r}); copy it again") from error
-        if header.get(2, 0):
-            raise AlbertError(f"{path}: written on a big-endian machine; write it again on another")
+        # Strings are bookkeeping of newer TensorFlows, never a weight.
         self.entries = {name: entry for name, entry in listed.items() if entry.dtype != _STRING}
+        # Every tensor's, though not every one will be read: a copy that lacks a file is not to be trusted.
+        with retold(lambda message: f"{prefix}.data-*: cannot be read ({message}); copy them again", OSError):
+            refuse(self._gaps())
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
-
-    def __len__(self) -> int:
-        return len(self.entries)
+    def _gaps(self) -> Iterator[str]:
+        for name, entry in self.entries.items():
+            path, needed = _shard(self.prefix, entry.shard, self._shards), entry.offset + entry.size
+            if not path.is_file():
+                yield f"{path}: cannot read {name} (No such file); copy every file of {self.prefix}.data-*"
+            if (size := path.stat().st_size) < needed:
+                yield f"{path}: ends within {name} ({size} bytes, {needed} needed); copy it again"
 
     def __getitem__(self, name: str) -> np.ndarray:
-        entry = self.entries[name]
+        entry, dtype = self.entries[name], _DTYPES[self.entries[name].dtype]
         path = _shard(self.prefix, entry.shard, self._shards)
-        dtype = _DTYPES[entry.dtype]
+        # Shape and size are told apart in an index, and a damaged one may disagree with itself.
         if entry.size != dtype.itemsize * math.prod(entry.shape):
             raise AlbertError(f"{self.prefix}.index: {name} has shape {entry.shape} but {entry.size} bytes")
-        try:
-            if path.stat().st_size < entry.offset + entry.size:
-                raise AlbertError(
-                    f"{path}: ends within {name} ({path.stat().st_size} bytes, {entry.offset + entry.size} needed); "
-                    "copy it again"
-                )
+        with retold(lambda message: f"{path}: cannot read {name} ({message}); copy it again", OSError):
             octets = np.fromfile(path, np.uint8, entry.size, offset=entry.offset)
-        except OSError as error:
-            raise AlbertError(
-                f"{path}: cannot read {name} ({error.strerror}); copy every file of {self.prefix}.data-*"
-            ) from error
         if masked_crc32c(octets) != entry.checksum:
             raise AlbertError(f"{path}: {name} does not match its checksum; copy the file again")
         return octets.view(dtype).reshape(entry.shape)
@@ -123,41 +94,51 @@ def read(prefix: str | Path) -> dict[str, np.ndarray]:
     return dict(Bundle(prefix))
 
 
-def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes `tensors` to `PREFIX.index` and one data file, as `tf.train.Saver` does; missing directories are made.
+def _shard(prefix: str | Path, number: int, count: int) -> Path:
+    return Path(f"{prefix}.data-{number:05d}-of-{count:05d}")
 
-    Raises AlbertError for a dtype that TensorFlow has no number for, or where the files cannot be written; what stood
-    at `prefix` is replaced only by a complete file, the index last.
-    """
+
+# ---- writing
+
+
+def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes `tensors` to `PREFIX.index` and one data file, as `tf.train.Saver` does; missing directories are made, and
+    what stood there is replaced only by complete files. Raises AlbertError for a dtype that TensorFlow has no number
+    for, and where the files cannot be written."""
+    refuse(_unwritable(tensors))
     numbers = {dtype: number for number, dtype in _DTYPES.items()}
     table = {b"": _HEADER % 1}
     data_path, index_path = _shard(prefix, 0, 1), Path(f"{prefix}.index")
     partial = [Path(f"{path}.partial") for path in (data_path, index_path)]
     try:
-        data_path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial[0], "wb") as file:
-            for name in sorted(tensors, key=str.encode):
-                tensor = np.asarray(tensors[name])
-                dtype = tensor.dtype.newbyteorder("<")
-                if dtype not in numbers:
-                    raise AlbertError(f"{name}: {tensor.dtype} cannot stand in a checkpoint of TensorFlow; cast it")
-                octets = np.ascontiguousarray(tensor, dtype).reshape(-1).view(np.uint8)
-                place = file.tell()
-                file.write(octets.data)
-                entry = Entry(numbers[dtype], tensor.shape, 0, place, octets.size, masked_crc32c(octets))
-                table[name.encode()] = _message(entry)
-        partial[1].write_bytes(write_table(table))
-        partial[0].replace(data_path)
-        partial[1].replace(index_path)
-    except OSError as error:
-        raise AlbertError(f"{prefix}: cannot write a checkpoint here ({error.strerror})") from error
+        with retold(lambda message: f"{prefix}: cannot write a checkpoint here ({message})", OSError):
+            data_path.parent.mkdir(parents=True, exist_ok=True)
+            with open(partial[0], "wb") as file:
+                # TensorFlow's order, or the files would not be its own byte for byte.
+                for name in sorted(tensors, key=str.encode):
+                    tensor = np.asarray(tensors[name])
+                    dtype = tensor.dtype.newbyteorder("<")
+                    octets = np.ascontiguousarray(tensor, dtype).reshape(-1).view(np.uint8)
+                    offset = file.tell()
+                    file.write(octets.data)
+                    entry = Entry(numbers[dtype], tensor.shape, 0, offset, octets.size, masked_crc32c(octets))
+                    table[name.encode()] = _message(entry)
+            # The index last, so that a checkpoint with an index has its data.
+            partial[1].write_bytes(write_table(table))
+            partial[0].replace(data_path)
+            partial[1].replace(index_path)
     finally:
         for path in partial:
             path.unlink(missing_ok=True)
 
 
-def _shard(prefix: str | Path, number: int, count: int) -> Path:
-    return Path(f"{prefix}.data-{number:05d}-of-{count:05d}")
+def _unwritable(tensors: Mapping[str, np.ndarray]) -> Iterator[str]:
+    for name, tensor in tensors.items():
+        if np.asarray(tensor).dtype.newbyteorder("<") not in _DTYPES.values():
+            yield f"{name}: {np.asarray(tensor).dtype} cannot stand in a checkpoint of TensorFlow; cast it"
+
+
+# ---- messages
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -166,55 +147,44 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     while position < len(message):
         tag, position = varint(message, position)
         kind = tag & 7
-        value: int | bytes
         if kind == _VARINT:
             value, position = varint(message, position)
+            yield tag >> 3, value
+            continue
+        if kind == _BYTES:
+            size, position = varint(message, position)
         else:
-            if kind == _BYTES:
-                size, position = varint(message, position)
-            elif kind in (_FIXED32, _FIXED64):
-                size = 4 if kind == _FIXED32 else 8
-            else:
-                raise ValueError(f"a field of kind {kind}")
-            value = message[position : position + size]
-            if len(value) != size:
-                raise ValueError("a field that ends early")
-            position += size
-        yield tag >> 3, value
+            size = {_FIXED32: 4, _FIXED64: 8}[kind]
+        if position + size > len(message):
+            raise ValueError("a field that ends early")
+        yield tag >> 3, message[position : position + size]
+        position += size
 
 
-def _entry(message: bytes, where: str) -> Entry:
-    dtype = shard = offset = size = checksum = 0
-    shape: tuple[int, ...] = ()
-    for number, value in _fields(message):
-        if isinstance(value, int):
-            if number == 1:
-                dtype = value
-            elif number == 3:
-                shard = value
-            elif number == 4:
-                offset = value
-            elif number == 5:
-                size = value
-        elif number == 2:
-            shape = tuple(_dimension(dim) for field, dim in _fields(value) if field == 2 and isinstance(dim, bytes))
-        elif number == 6:
-            (checksum,) = struct.unpack("<I", value)
-        elif number == 7:
-            raise AlbertError(f"{where} is stored in slices; save it again with an unpartitioned variable")
-    if dtype not in _DTYPES and dtype != _STRING:
-        raise AlbertError(f"{where} has TensorFlow's type {dtype}, which cannot be read; save it again as float32")
-    return Entry(dtype, shape, shard, offset, size, checksum)
+def _index_flaws(header: Mapping[int, Any], table: Mapping[bytes, bytes]) -> Iterator[str]:
+    if header.get(2, 0):
+        yield "written on a big-endian machine; write it again on another"
+    for name, message in table.items():
+        fields = dict(_fields(message))
+        if 7 in fields:
+            yield f"{name.decode()} is stored in slices; save it again with an unpartitioned variable"
+        if (dtype := fields.get(1, 0)) not in (*_DTYPES, _STRING):
+            yield f"{name.decode()} has TensorFlow's type {dtype!r}, which cannot be read; save it again as float32"
 
 
-def _dimension(message: bytes) -> int:
-    return next((value for number, value in _fields(message) if number == 1 and isinstance(value, int)), 0)
+def _entry(message: bytes) -> Entry:
+    fields: dict[int, Any] = dict(_fields(message))
+    dimensions: list[Any] = [value for field, value in _fields(fields.get(2, b"")) if field == 2]
+    shape = tuple(int(dict(_fields(dimension)).get(1, 0)) for dimension in dimensions)
+    shard, offset, size = (int(fields.get(number, 0)) for number in (3, 4, 5))
+    (checksum,) = struct.unpack("<I", fields.get(6, bytes(4)))
+    return Entry(fields.get(1, 0), shape, shard, offset, size, checksum)
 
 
 def _message(entry: Entry) -> bytes:
-    dims = b"".join(_nested(2, _number(1, size)) for size in entry.shape)
-    places = _number(3, entry.shard) + _number(4, entry.offset) + _number(5, entry.size)
-    return _number(1, entry.dtype) + _nested(2, dims) + places + b"\x35" + struct.pack("<I", entry.checksum)
+    dimensions = b"".join(_nested(2, _number(1, size)) for size in entry.shape)
+    position = _number(3, entry.shard) + _number(4, entry.offset) + _number(5, entry.size)
+    return _number(1, entry.dtype) + _nested(2, dimensions) + position + b"\x35" + struct.pack("<I", entry.checksum)
 
 
 def _number(field: int, value: int) -> bytes:

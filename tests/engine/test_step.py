@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from albert_jax.engine.sharding import MeshConfig
-from albert_jax.engine.state import abstract_params, by_name, create, from_names, lay_out
+from albert_jax.engine.state import abstract_params, create, lay_out
 from albert_jax.engine.step import make_gradients, make_train_step
+from albert_jax.engine.trees import by_name, from_names
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Lamb, Schedule
 from albert_jax.tasks.base import cross_entropy

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from albert_jax.engine.state import by_name
+from albert_jax.engine.trees import by_name
 from albert_jax.interop.load import open_source
 from albert_jax.interop.restored import RestoredOutput, build
 

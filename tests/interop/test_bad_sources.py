@@ -144,13 +144,6 @@ def slots_gone(place):
     (place / "model.ckpt-1.data-00001-of-00003").unlink()  # Adam's first moments, which no model needs
 
 
-def slots_flipped(place):
-    path = place / "model.ckpt-1.data-00002-of-00003"
-    data = bytearray(path.read_bytes())
-    data[5000] ^= 1
-    path.write_bytes(data)
-
-
 def squeezed(kind, spoil):
     def change(place):
         file = io.BytesIO()
@@ -199,7 +192,6 @@ SOURCES = [
         slots_gone,
         "DIR/source/model.ckpt-1.data-00001-of-00003: cannot read bert/embeddings/LayerNorm/beta/ad",
     ),
-    ("sharded", slots_flipped, "model.ckpt-1.data-00002-of-00003: bert/"),
     ("tar", squeezed("xz", middle), "mine.tar: damaged archive or full disk (Corrupt input data)"),
     (
         "tar",

@@ -12,7 +12,7 @@ from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop import convert as module
-from albert_jax.interop import converted, directory, hf, tf_bundle
+from albert_jax.interop import directory, hf, tf_bundle
 from albert_jax.interop.convert import Resize, convert
 from albert_jax.interop.grow import add_pieces, grow
 from albert_jax.interop.load import load, open_source
@@ -85,7 +85,7 @@ def test_a_destination_that_is_not_empty_stays_as_it_is(tmp_path):
 def test_an_empty_destination_is_used(tmp_path):
     (tmp_path / "place").mkdir()
     convert(GOLDENS / "span", tmp_path / "place")
-    assert converted.is_converted(tmp_path / "place")
+    assert directory.is_converted(tmp_path / "place")
 
 
 @pytest.mark.parametrize("moment", ["read", "write", "check", "compare"])
@@ -105,7 +105,7 @@ def test_a_failure_leaves_nothing_behind(moment, tmp_path, monkeypatch):
     elif moment == "write":
         monkeypatch.setitem(module._WRITERS, "albert_jax", halfway)
     else:
-        monkeypatch.setattr(module, {"check": "_check_same", "compare": "_compared"}[moment], fail)
+        monkeypatch.setattr(module, {"check": "_unequal", "compare": "compared"}[moment], fail)
     before = listing(tmp_path)
     with pytest.raises(AlbertError):
         convert(source, tmp_path / "out")

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from albert_jax.engine.checkpoint import flat
+from albert_jax.engine.trees import flatten as flat
 from albert_jax.errors import AlbertError
 from albert_jax.interop import hf, safetensors
 from albert_jax.interop.load import open_source
@@ -179,11 +179,12 @@ ROW = b"(" + STORAGE + b"K\x00K\x02\x85K\x01\x85\x89}tR"  # offset 0, shape (2,)
     "hostile",
     [
         TENSOR + b"}X\x07\x00\x00\x00meaningK\x01sb",  # another function behind a known name
+        TENSOR + b"N}X\x07\x00\x00\x00meaningK\x01s\x86b",  # the same by the state of slots
         TENSOR + ROW + b"}X\x05\x00\x00\x00shapeK\x63\x85sb",  # a tensor made longer than its storage after the check
         TENSOR + ROW.replace(b"K\x02\x85", b"K\x63\x85"),  # one that is longer from the start
         TENSOR + ROW.replace(b"K\x01\x85", b"J\xff\xff\xff\xff\x85"),  # one that runs backwards
     ],
-    ids=["function", "shape", "long", "backwards"],
+    ids=["function", "slots", "shape", "long", "backwards"],
 )
 def test_a_pickle_cannot_reach_past_its_storage(hostile, tmp_path):
     def write(pickled):

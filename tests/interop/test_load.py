@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import tarfile
 
 import jax
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 from flax import nnx
 
 import albert_jax
+from albert_jax.data.text import tokenizers
+from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop import directory, google, hf
 from albert_jax.interop.grow import grow
+from albert_jax.interop.load import READERS, open_source, peek, source_at
 from tests.interop.hf_goldens import GOLDENS, golden, opened
 
 
@@ -65,8 +69,6 @@ def test_any_depth_of_the_one_block(stored):
 
 def test_every_format_gives_the_same(loaded, stored, corpus, tmp_path):
     """Ours and Google's too, with a vocabulary, which comes along."""
-    from albert_jax.data.text.sentencepiece import Tokenizer
-
     source, tokenizer = opened("one_group"), Tokenizer.load(corpus / "vocab")
     params, config = grow(source.params, source.config, vocab_size=tokenizer.vocab_size)
     source = dataclasses.replace(source, params=params, config=config, tokenizer=tokenizer)
@@ -171,3 +173,61 @@ def test_loading_needs_no_optional_package():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.stdout.strip() == "[] (1, 1, 40)", out.stderr[-500:]
+
+
+@pytest.fixture
+def archive(tmp_path, corpus):
+    """Google's, with a vocabulary."""
+    source, tokenizer = opened("one_group"), Tokenizer.load(corpus / "vocab")
+    params, config = grow(source.params, source.config, vocab_size=tokenizer.vocab_size)
+    (tmp_path / "mine").mkdir()
+    google.write(tmp_path / "mine", dataclasses.replace(source, params=params, config=config, tokenizer=tokenizer))
+    with tarfile.open(tmp_path / "mine.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "mine", "mine")
+    return tmp_path / "mine.tar.gz"
+
+
+def test_a_source_is_opened_once_within_a_block(archive, monkeypatch):
+    unpacked, unpack = [], google._unpack
+    monkeypatch.setattr(google, "_unpack", lambda path, folder: (unpacked.append(folder), unpack(path, folder)))
+    with source_at(archive) as source:
+        with source_at(str(archive)) as again:
+            assert again is source
+        config, vocab = peek(archive)
+        model = open_source(archive)
+        assert model.config is config is source.config
+        assert model.tokenizer is source.tokenizer
+        assert tokenizers.load(vocab).fingerprint == source.tokenizer.fingerprint
+        assert len(unpacked) == 1 and unpacked[0].exists()
+    assert not unpacked[0].exists()
+    assert tokenizers.load(vocab).fingerprint == source.tokenizer.fingerprint  # it outlasts the block
+    assert open_source(archive).config == config
+    assert len(unpacked) == 2 and not unpacked[1].exists()
+
+
+def test_a_source_is_closed_by_an_error_too(archive, monkeypatch):
+    unpacked, unpack = [], google._unpack
+    monkeypatch.setattr(google, "_unpack", lambda path, folder: (unpacked.append(folder), unpack(path, folder)))
+    with pytest.raises(ZeroDivisionError), source_at(archive):
+        raise ZeroDivisionError
+    monkeypatch.setattr(google, "config_from_google", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError), source_at(archive):
+        raise AssertionError
+    assert len(unpacked) == 2 and not any(folder.exists() for folder in unpacked)
+    monkeypatch.undo()
+    with source_at(archive) as source:  # none of them is still held to be open
+        assert source.load().head == "pretrain"
+
+
+def test_each_format_has_its_reader(tmp_path, archive):
+    """And the first that matches is the right one."""
+    directory_of_ours = tmp_path / "ours"
+    directory_of_ours.mkdir()
+    directory.write(directory_of_ours, opened("span"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "experiment.json").write_text("{}")
+    places = [directory_of_ours, tmp_path / "run", GOLDENS / "span", archive, archive.parent / "mine"]
+    places.append(archive.parent / "mine" / "model.ckpt-best")
+    first = [next(reader for reader in READERS if reader.matches(place)).__name__ for place in places]
+    assert first == ["Directory", "Workdir", "HuggingFace", "Google", "Google", "Google"]
+    assert not any(reader.matches(tmp_path / "none") for reader in READERS)

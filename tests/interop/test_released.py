@@ -141,7 +141,7 @@ def test_every_field_arrives():
 @pytest.mark.parametrize(
     ("read", "fields", "said"),
     [
-        (config_from_google, google(colour="blue"), "f.json: 'colour' is no field of an ALBERT"),
+        (config_from_google, google(rope_theta=1.0), "f.json: 'rope_theta' is no field of an ALBERT"),
         (config_from_google, google(down_scale_factor=2), "down_scale_factor is 2; only 1"),
         (config_from_google, google(ln_type="preln"), "ln_type is 'preln'; only 'postln'"),
         (config_from_google, google(hidden_act="tanh"), "hidden_act is 'tanh'; the activations known here are gelu"),
@@ -160,6 +160,12 @@ def test_every_field_arrives():
         (config_from_hf, hf(is_decoder=True), "is_decoder is True"),
         (config_from_hf, hf(hidden_act="silu"), "hidden_act is 'silu'"),
         (config_from_hf, hf(rope_theta=1.0), "'rope_theta' is no field"),
+        (config_from_hf, hf(sliding_window=128), "'sliding_window' is no field"),
+        (config_from_hf, hf(num_experts=8), "'num_experts' is no field"),
+        (config_from_hf, hf(quantization_config={"bits": 4}), "quantization_config is {'bits': 4}; only None"),
+        (config_from_hf, hf(pruned_heads={"0": [1]}), "pruned_heads is "),
+        (config_from_hf, [hf()], "not a JSON object"),
+        (config_from_google, [google()], "a list instead of fields"),
         (config_from_hf, {"model_type": "albert"}, "none of the fields"),
     ],
 )
@@ -172,3 +178,15 @@ def test_what_cannot_be_honoured_is_refused_by_name(read, fields, said):
 def test_what_the_original_cannot_compute_is_not_written(field, value):
     with pytest.raises(AlbertError, match=f"model.{field} is {value}"):
         to_google(AlbertConfig(**{field: value}))
+
+
+@pytest.mark.parametrize(("read", "fields"), [(config_from_google, google()), (config_from_hf, hf())])
+def test_an_unknown_field_is_warned_of_by_name_and_changes_nothing(read, fields):
+    """The next release of a library that writes these files must not keep them from being read."""
+    with pytest.warns(UserWarning, match=r"^f.json: unknown and ignored: 'colour', 'shape'; should") as caught:
+        found = read({"shape": None, **fields, "colour": "blue"}, source="f.json")
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert found == read(fields, source="f.json")
+        assert found == read(fields | {"sliding_window": None, "num_experts": False}, source="f.json")

@@ -12,9 +12,10 @@ import pytest
 from albert_jax import experiment as experiments
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.tokenizers import load as load_tokenizer
-from albert_jax.engine.checkpoint import flat, open_for_reading
+from albert_jax.engine.checkpoint import open_for_reading
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.engine.state import create, lay_out
+from albert_jax.engine.trees import flatten as flat
 from albert_jax.errors import AlbertError
 from albert_jax.interop import directory, google, hf
 from albert_jax.interop.convert import convert

@@ -7,8 +7,8 @@ import pytest
 
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
-from albert_jax.interop import compare, hf
-from albert_jax.interop.convert import convert
+from albert_jax.interop import hf
+from albert_jax.interop.convert import by_albert_jax, by_transformers, convert, fixed_batch, largest_difference
 from albert_jax.interop.grow import grow
 from albert_jax.interop.load import load
 from albert_jax.model.config import albert
@@ -113,8 +113,8 @@ def test_the_written_wordpiece_vocabulary_gives_our_ids(tmp_path):
 def test_a_comparison_sees_a_difference(tmp_path):
     """A wrong head count leaves no trace in the weights; the comparison must show it."""
     source = opened("one_group")
-    batch = compare.fixed_batch(source)
+    batch = fixed_batch(source)
     wrong = dataclasses.replace(source, config=dataclasses.replace(source.config, heads=2))
-    theirs = compare.by_transformers(GOLDENS / "one_group", source.head, batch)
-    difference, where = compare.largest_difference(theirs, compare.by_albert_jax(wrong, batch), batch["mask"])
+    theirs = by_transformers(GOLDENS / "one_group", source.head, batch)
+    difference, where = largest_difference(theirs, by_albert_jax(wrong, batch), batch["mask"])
     assert difference > 1e-2 and where == "mlm_logits"

@@ -19,10 +19,11 @@ from albert_jax.data.labelled.conll import read_conll
 from albert_jax.data.labelled.framed import Windows, encode_words, windows
 from albert_jax.data.pydocs.paragraphs import Paragraph, write_paragraphs
 from albert_jax.data.text.sentencepiece import Tokenizer
-from albert_jax.engine.checkpoint import CheckpointConfig, flat, open_for_reading
+from albert_jax.engine.checkpoint import CheckpointConfig, open_for_reading
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.engine.state import abstract_params, lay_out, shardings
 from albert_jax.engine.step import make_eval_step
+from albert_jax.engine.trees import flatten as flat
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import evaluate, score
 from albert_jax.experiment import Experiment

@@ -16,13 +16,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 
-from albert_jax.data.examples.crc32c import masked_crc32c
 from albert_jax.errors import AlbertError, retold
 
 _HEADER = 12  # bytes before a record: length, checksum
 _FOOTER = 4  # and after it: checksum
+
+
+def masked_crc32c(data: bytes | np.ndarray) -> int:
+    """The CRC-32C of `data` as TFRecords and checkpoints store it: rotated by 15 bits, a constant added."""
+    # A CRC over data that contains CRCs is weak; hence the mask (TensorFlow's core/lib/hash/crc32c.h).
+    checksum = google_crc32c.value(data)
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def matching_files(pattern: str) -> list[Path]:

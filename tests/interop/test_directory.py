@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+import albert_jax
 from albert_jax import experiment as experiments
 from albert_jax.engine.checkpoint import Checkpoints
 from albert_jax.engine.state import TrainState
+from albert_jax.interop import safetensors
+from albert_jax.interop.convert import convert
+from albert_jax.interop.directory import best_params
 from albert_jax.interop.load import open_source
-from albert_jax.interop.workdir import best_params
 from albert_jax.tasks import Classification
 from tests.interop.hf_goldens import opened
 from tests.interop.test_bad_sources import refused
@@ -69,6 +72,25 @@ def test_what_a_classification_was_trained_for_is_told(target, problem, tmp_path
     experiment = dataclasses.replace(experiments.example(), model=source.config, task=task)
     found = open_source(write(tmp_path / "run", experiment, {1: (source.params, None)}))
     assert (found.head, found.labels, found.problem) == ("classification", labels, problem)
+
+
+def test_parts_of_a_users_own_task_stand_beside_the_encoder(tmp_path, capsys):
+    """They are loaded with a workdir, left out of what it is converted to, and refused in a converted directory."""
+    source = opened("one_group")
+    own = {"counter/kernel": np.ones((16, 7), np.float32), "counter/bias": np.full(7, np.inf, np.float32)}
+    experiment = dataclasses.replace(experiments.example(), model=source.config)
+    place = write(tmp_path / "run", experiment, {1: (source.params | own, None)})
+    found = open_source(place).params
+    assert set(found) == {*source.params, *own}
+    assert found["counter/kernel"].tobytes() == own["counter/kernel"].tobytes()
+    assert np.isfinite(albert_jax.load(place)[0]([[5, 6]]).hidden).all()
+    convert(place, tmp_path / "converted")
+    assert "left out, since no format has a name for it: counter/bias, counter/kernel\n" in capsys.readouterr().out
+    assert set(open_source(tmp_path / "converted").params) == set(source.params)
+    safetensors.write(tmp_path / "converted" / "weights.safetensors", source.params | own)
+    assert "no place in this model for counter/" in refused(capsys, tmp_path, tmp_path / "converted")
+    place = write(tmp_path / "other", experiment, {1: (source.params | {"albert/extra": own["counter/kernel"]}, None)})
+    assert "no place in this model for albert/extra" in refused(capsys, tmp_path, place)
 
 
 def test_a_checkpoint_is_read_as_orbax_reads_it(workdir):

@@ -10,9 +10,10 @@ import pytest
 
 from albert_jax.errors import AlbertError
 from albert_jax.interop import sstable, tf_bundle
+from albert_jax.interop.google import find
+from albert_jax.interop.load import open_source
 from albert_jax.interop.names import to_ours
 from albert_jax.interop.released import RELEASED, config_from_google
-from albert_jax.interop.tf_checkpoint import find
 from tests.goldens.google import draw
 from tests.goldens.google.compare import GOLDENS, flat, params, shapes
 
@@ -72,6 +73,33 @@ def test_an_archive_is_unpacked_and_gone_again(ending, kind, tmp_path):
         assert found.config() == config_from_google(draw.config("one_group"))
     assert not unpacked.exists()
     assert restored(path)[0].keys() == restored(source)[0].keys()
+
+
+def test_moments_are_not_read(tmp_path, monkeypatch):
+    """A bit that is flipped in one is of no consequence, while one flipped in a weight of the same file is told."""
+    shutil.copytree(GOLDENS / "sharded", tmp_path / "x")
+    entries = tf_bundle.Bundle(tmp_path / "x" / "model.ckpt-1").entries
+    moments = {name for name in entries if name.endswith(("/adam_m", "/adam_v"))}
+    asked = []
+    read = tf_bundle.Bundle.__getitem__
+    monkeypatch.setattr(tf_bundle.Bundle, "__getitem__", lambda self, name: (asked.append(name), read(self, name))[1])
+
+    def flip(name):
+        path = tmp_path / "x" / f"model.ckpt-1.data-0000{entries[name].shard}-of-00003"
+        data = bytearray(path.read_bytes())
+        data[entries[name].offset] ^= 1
+        path.write_bytes(data)
+
+    wanted = open_source(GOLDENS / "sharded").params
+    for name in moments:
+        flip(name)
+    found = open_source(tmp_path / "x").params
+    assert {path: array.tobytes() for path, array in found.items()} == {p: x.tobytes() for p, x in wanted.items()}
+    assert len(moments) > 2 * len(wanted) - 1
+    assert sorted(asked) == sorted(2 * list(set(entries) - moments - {"global_step"}))  # each weight once a source
+    flip("bert/pooler/dense/kernel")
+    with pytest.raises(AlbertError, match=r"data-0000\d-of-00003: bert/pooler/dense/kernel does not match"):
+        open_source(tmp_path / "x")
 
 
 def test_a_fine_tuned_classifier_is_taken_along():
