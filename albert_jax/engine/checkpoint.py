@@ -14,9 +14,9 @@ from orbax.checkpoint import v1 as ocp
 
 from albert_jax.cluster import workdirs
 from albert_jax.engine.state import Params, TrainState
-from albert_jax.engine.trees import by_name, flatten, from_names
 from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.fields import knob
+from albert_jax.trees import by_name, flatten, from_names
 
 FOLDER = "checkpoints"
 

@@ -11,10 +11,10 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from albert_jax.engine.sharding import TENSOR, Layout, MeshConfig
-from albert_jax.engine.trees import flatten, map_with_path
 from albert_jax.errors import AlbertError
 from albert_jax.model.layers import Axes
 from albert_jax.tasks.base import Objective
+from albert_jax.trees import flatten, map_with_path
 
 Params = dict[str, Any]
 

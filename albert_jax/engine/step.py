@@ -19,10 +19,10 @@ from jax.sharding import PartitionSpec as P
 
 from albert_jax.engine.sharding import DATA, FSDP, ROWS, SLICE, TENSOR, Layout
 from albert_jax.engine.state import Params, TrainState, bind, definition, shardings
-from albert_jax.engine.trees import map_with_path
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.layers import shard_activations
 from albert_jax.tasks.base import Batch, Objective
+from albert_jax.trees import map_with_path
 
 Metrics = dict[str, jax.Array]
 

@@ -15,6 +15,7 @@ from albert_jax.interop.names import parts
 from albert_jax.interop.safetensors import aligned
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import HEADS, AlbertWithHead, Head
+from albert_jax.trees import map_with_path
 
 # What each head needs in the source beside the encoder.
 NEEDED: dict[Head, set[str]] = {
@@ -137,14 +138,14 @@ def build(config: AlbertConfig, head: Head | None, flat: dict[str, np.ndarray], 
     model = nnx.eval_shape(lambda: RestoredAlbert(config, head, classes, pools, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(model, nnx.Param)
 
-    def put(path: Any, _: Any) -> Array:
-        array = flat.pop(jax.tree_util.keystr(path, simple=True, separator="/"))
+    def put(path: str, _: Any) -> Array:
+        array = flat.pop(path)
         if array.ctypes.data % 64:  # JAX on CPU takes memory over as it is only where it is aligned so
             unaligned, array = array, aligned(array.shape)
             array[...] = unaligned
         return jax.device_put(array)
 
-    return nnx.merge(graph, nnx.State(jax.tree_util.tree_map_with_path(put, nnx.to_pure_dict(state))))
+    return nnx.merge(graph, nnx.State(map_with_path(put, nnx.to_pure_dict(state))))
 
 
 def _head_misfits(head: Head | None, classes: int, flat: Mapping[str, np.ndarray], source: str) -> Iterator[str]:

@@ -9,13 +9,13 @@ import jax
 from albert_jax import experiment as experiments
 from albert_jax.cluster import workdirs
 from albert_jax.engine.state import Params
-from albert_jax.engine.trees import flatten, map_with_path
 from albert_jax.errors import AlbertError, refuse
 from albert_jax.experiment import Experiment
 from albert_jax.interop.load import open_source, peek, source_at
 from albert_jax.interop.source import Source
 from albert_jax.model.config import AlbertConfig
 from albert_jax.tasks.base import OpenTask
+from albert_jax.trees import flatten, map_with_path
 
 # What a model of another shape would not load; the rest is how it is trained and computed.
 _SHAPE = ("vocab_size", "embedding_size", "hidden_size", "layers", "heads", "feed_forward_size", "groups",

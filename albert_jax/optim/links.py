@@ -10,14 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from albert_jax.errors import refuse
+from albert_jax.trees import map_with_path
 
 
 def paths(params: Any) -> Any:
     """A tree like `params` whose leaves are their own paths, "albert/encoder/group_0/..."."""
-    # As `engine.trees.path_of` names them, which stands above this room.
-    return jax.tree_util.tree_map_with_path(
-        lambda keys, _: jax.tree_util.keystr(keys, simple=True, separator="/"), params
-    )
+    return map_with_path(lambda path, _: path, params)
 
 
 def adapts(params: Any) -> Any:

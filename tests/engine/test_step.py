@@ -10,11 +10,11 @@ import pytest
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.engine.state import abstract_params, create, lay_out
 from albert_jax.engine.step import make_gradients, make_train_step
-from albert_jax.engine.trees import by_name, from_names
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Lamb, Schedule
 from albert_jax.tasks.base import cross_entropy
 from albert_jax.tasks.pretrain import PretrainObjective, random_batch
+from albert_jax.trees import by_name, from_names
 
 SMALL = albert("tiny", vocab_size=50, hidden_size=32, heads=2, feed_forward_size=64, embedding_size=16)
 OPTIM = Lamb(peak_lr=0.02, schedule=Schedule(warmup_steps=2))

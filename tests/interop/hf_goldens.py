@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from albert_jax.engine.trees import by_name
 from albert_jax.interop.load import open_source
 from albert_jax.interop.restored import RestoredOutput, build
+from albert_jax.trees import by_name
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "hf"
 CASES = sorted(path.name for path in GOLDENS.iterdir())

@@ -14,12 +14,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from albert_jax.engine.trees import flatten as flat
 from albert_jax.errors import AlbertError
 from albert_jax.interop import hf, safetensors
 from albert_jax.interop.load import open_source
 from albert_jax.interop.names import to_ours
 from albert_jax.interop.safetensors import SafetensorsFile
+from albert_jax.trees import flatten as flat
 from tests.interop.hf_goldens import CASES, GOLDENS, OUTPUTS, computed, golden, opened
 
 TOLERANCE = 2e-5  # float32; never to be raised: what exceeds it is a difference of rules

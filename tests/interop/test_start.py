@@ -15,7 +15,6 @@ from albert_jax.data.text.tokenizers import load as load_tokenizer
 from albert_jax.engine.checkpoint import open_for_reading
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.engine.state import create, lay_out
-from albert_jax.engine.trees import flatten as flat
 from albert_jax.errors import AlbertError
 from albert_jax.interop import directory, google, hf
 from albert_jax.interop.convert import convert
@@ -25,6 +24,7 @@ from albert_jax.interop.start import check_vocabulary, inherit, initialise
 from albert_jax.tasks import Classification
 from albert_jax.telemetry.records import read_metrics
 from albert_jax.train import train
+from albert_jax.trees import flatten as flat
 from tests import tiny
 from tests.interop.hf_goldens import opened
 

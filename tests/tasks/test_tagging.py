@@ -23,7 +23,6 @@ from albert_jax.engine.checkpoint import CheckpointConfig, open_for_reading
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.engine.state import abstract_params, lay_out, shardings
 from albert_jax.engine.step import make_eval_step
-from albert_jax.engine.trees import flatten as flat
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import evaluate, score
 from albert_jax.experiment import Experiment
@@ -33,6 +32,7 @@ from albert_jax.tasks import Tagging
 from albert_jax.tasks.paragraphs import tagged
 from albert_jax.telemetry.run import TelemetryConfig
 from albert_jax.train import train
+from albert_jax.trees import flatten as flat
 
 # Whole pieces of the vocabulary of the corpus fixture.
 NAMES = ["function", "class", "value", "object", "statement"]

@@ -54,11 +54,6 @@ def find(directory: Path) -> Path | None:
     return next((directory / name for name in RELEASED_NAMES if (directory / name).is_file()), None)
 
 
-def has_vocabulary(path: Path) -> bool:
-    """Whether `load` would find a vocabulary at `path`, sound or not; an archive is not opened for it."""
-    return path.is_file() or (path / CHOICES_FILE).is_file() or find(path) is not None
-
-
 def _foreign(content: bytes, file: Path, choices: dict[str, Any], lower: bool) -> AnyTokenizer:
     """A vocabulary that we did not write: the `content` of `file`, and Hugging Face's `choices` where it has them."""
     lower &= choices.get("do_lower_case") is not False
