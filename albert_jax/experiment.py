@@ -132,7 +132,7 @@ def load_config(path: str | Path) -> Experiment:
     path = Path(path)
     if not path.is_file():
         raise AlbertError(f"no config file {path}; configs/ has some, such as configs/demo.py")
-    module = _import(path)
+    module = import_config(path)
     if not hasattr(module, "experiment"):
         raise AlbertError(f"{path} defines no function experiment() that returns an Experiment")
     with _blamed_on(path):
@@ -142,7 +142,7 @@ def load_config(path: str | Path) -> Experiment:
     return made
 
 
-def _import(path: Path) -> ModuleType:
+def import_config(path: Path) -> ModuleType:
     """The file as a module. One path and content is one module, so that its classes are the same however often it is
     asked for."""
     # Two configs may have one file name, as config.py in every workdir has; and one that was edited is another
@@ -254,7 +254,7 @@ def _kind(base: type, name: str, folder: Path | None) -> type:
         return found
     if folder is not None and (folder / CONFIG).is_file():
         # Only now: reading a workdir must not run code that it does not need.
-        found = getattr(_import(folder / CONFIG), name, found)
+        found = getattr(import_config(folder / CONFIG), name, found)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise AlbertError(f"there is no {base.__name__.lower()} {name!r} in this version, and no {CONFIG} that has it")
     return found

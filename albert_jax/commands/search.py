@@ -53,7 +53,7 @@ class Options(ExperimentOptions):
 
 def run(options: Options, experiment: Experiment) -> int:
     # The module that `load_config` has imported: to run the file again would define its own kinds of tasks twice.
-    space = options.space or getattr(experiments._import(Path(options.config)), "search_space", None)
+    space = options.space or getattr(experiments.import_config(Path(options.config)), "search_space", None)
     if not space:
         raise AlbertError(
             'search needs --space "FIELD=log(LOW,HIGH) ...", or search_space(trial) in the config; '

@@ -230,6 +230,9 @@ def serve(answers: int) -> None:
         for line in sys.stdin:
             try:
                 request = json.loads(line)
+                # A user's own kind of task or optimizer is found among the classes that this process knows.
+                if request["own_config"]:
+                    experiments.import_config(Path(request["own_config"]))
                 experiment = experiments.from_dict(Experiment, request["job"].pop("experiment"))
                 made = compile_step(Job(experiment, **request["job"]), frozenset(request["known"]))
                 answer = {"known": made} if isinstance(made, str) else {"program": dataclasses.asdict(made)}

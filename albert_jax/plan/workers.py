@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from albert_jax.errors import AlbertError
-from albert_jax.experiment import to_dict
+from albert_jax.experiment import own_config, to_dict
 from albert_jax.plan.compile import Job, Program
 from albert_jax.plan.topology import BUSY, is_busy
 
@@ -86,7 +86,8 @@ class _Process:
     def ask(self, job: Job, known: list[str]) -> dict[str, Any]:
         """The answer to one job. Raises AlbertError for bad input, RuntimeError with the process's last words when it
         ended or failed."""
-        line = json.dumps({"job": vars(job) | {"experiment": to_dict(job.experiment)}, "known": known})
+        fields, own = vars(job) | {"experiment": to_dict(job.experiment)}, own_config(job.experiment)
+        line = json.dumps({"job": fields, "known": known, "own_config": str(own or "")})
         answer = ""
         with suppress(BrokenPipeError):
             print(line, file=self._child.stdin, flush=True)

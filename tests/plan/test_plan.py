@@ -16,6 +16,7 @@ from albert_jax.__main__ import main
 from albert_jax.cluster.devices import GIB, TPUS
 from albert_jax.engine.sharding import MeshConfig
 from albert_jax.errors import AlbertError
+from albert_jax.experiment import load_config
 from albert_jax.model.config import albert
 from albert_jax.plan import report as plan_report
 from albert_jax.plan.compile import Job, Memory, needed_bytes
@@ -108,6 +109,43 @@ def tiny_plan(compilers):
     program = compilers.submit(Job(of_tiny(), "v5e-4", quick=True)).result()
     made = plan_of(of_tiny(), program, find_topology("v5e-4"))
     return dataclasses.replace(made, largest=program)
+
+
+OWN = """
+import dataclasses
+from dataclasses import dataclass
+
+import optax
+
+from albert_jax.optim import Optimizer
+from albert_jax.tasks import Pretrain
+from tests.plan.test_plan import TINY, of_tiny
+
+
+@dataclass(frozen=True)
+class Halves(Pretrain):
+    def objective(self, config):
+        return super().objective(dataclasses.replace(config, layers=1))
+
+
+@dataclass(frozen=True)
+class Sign(Optimizer):
+    def build(self, total_steps, params):
+        return self.chain(total_steps, params, sign=optax.scale_by_sign())
+
+
+def experiment():
+    task = Halves(**{field.name: getattr(TINY.task, field.name) for field in dataclasses.fields(TINY.task)})
+    return of_tiny(task=task, optim=Sign())
+"""
+
+
+def test_a_task_and_an_optimizer_of_one_s_own_are_compiled_too(compilers, tmp_path):
+    """In a process that has to be given the config file: the model of the task, and no moments of the optimizer."""
+    (tmp_path / "own.py").write_text(OWN)
+    program = compilers.submit(Job(load_config(tmp_path / "own.py"), "v5e-1", quick=True)).result()
+    assert [loop.trips for loop in program.loops] in ([], [1, 1])
+    assert program.memory.moments == 12  # step, skipped and the schedule's count
 
 
 def test_json_there_and_back(tiny_plan, compilers, tmp_path):
