@@ -12,8 +12,8 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_force_host_platform_device_count=8"
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
-# A killed run that goes on, an evaluation, a second seed compile what a run before them compiled, often in a process of its
-# own. A folder for each worker of pytest-xdist: JAX writes its files in place, and another worker could read half of one.
+# A killed run that goes on, an evaluation, a second seed compile what a run before them compiled, often in a process of
+# its own. Each worker of pytest-xdist has a folder: JAX writes files in place, another worker could read half of one.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="albert_jax-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name

@@ -1,9 +1,9 @@
 """Which tests are quick: those of `launch/test.sh --quick`, under a minute on two cores.
 
 A test is quick unless `not_quick.txt` beside this file names it or its file. The list holds what costs more than LIMIT
-seconds of processor time, with the fixtures that it uses, or starts a process; `launch/test.sh --write-not-quick` writes
-it anew. It cannot rot unseen: every run measures, and an unlisted test that starts a process or costs more than TOLERATED
-fails the run with the line that is missing.
+seconds of processor time, with the fixtures that it uses, or starts a process; `launch/test.sh --write-not-quick`
+writes it anew. It cannot rot unseen: every run measures, and an unlisted test that starts a process or costs more than
+TOLERATED fails the run with the line that is missing.
 """
 
 import resource
@@ -28,8 +28,7 @@ def function_of(nodeid: str) -> str:
 
 
 def seconds() -> tuple[float, float]:
-    """Processor time of this process and of its children that have ended. Not the clock on the wall: it would tell what else
-    the machine does."""
+    """Processor time of this process and of its children that have ended. (Wall time depends on what else runs.)"""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time(), children.ru_utime + children.ru_stime
 
@@ -97,14 +96,13 @@ class Quick:
 
     def pytest_terminal_summary(self, terminalreporter) -> None:
         if self.missing and not self.config.getoption("--write-not-quick"):
-            terminalreporter.section("not quick, and not in tests/not_quick.txt: make them cheaper or add these lines", red=True)
-            for function, cost in sorted(self.missing.items()):
+            terminalreporter.section("make these quicker, or add their lines to tests/not_quick.txt", red=True)
+            for function in sorted(self.missing):
                 terminalreporter.line(function)
 
 
 def write(costs: dict[str, float]) -> None:
-    """Writes the list: files all of whose tests are dear, then single tests of the others; tests that did not run stay as
-    they were listed."""
+    """Writes the list: a file where all its tests are dear, else each such test. What did not run stays as listed."""
     before = listed()
     files: dict[str, set[str]] = defaultdict(set)
     for function, cost in costs.items():
@@ -112,5 +110,5 @@ def write(costs: dict[str, float]) -> None:
     lines = {line for line in before if line.split("::")[0] not in files}
     for file, dear in files.items():
         lines |= {file} if "" not in dear else dear - {""}
-    head = "# What launch/test.sh --quick leaves out; see tests/quick.py. Written by launch/test.sh --write-not-quick.\n"
+    head = "# Left out by launch/test.sh --quick; see tests/quick.py. Written by launch/test.sh --write-not-quick.\n"
     LIST.write_text(head + "".join(f"{line}\n" for line in sorted(lines)), encoding="utf-8")
