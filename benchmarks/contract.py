@@ -100,9 +100,9 @@ def table(sizes: list[str], topologies: list[str]) -> None:
 # ---- plain jit, for comparison: the same parameters, shardings and loss, the collectives left to the compiler
 
 
-def compile_plain(size: str, mesh: str, topology: str, constrained: bool) -> Traffic:
+def compile_plain(size: str, mesh: str, topology: str, constrained: bool, quick: bool) -> Traffic:
     """Forward, backward and LAMB under `jax.jit` with the shardings of `mesh`, hidden states divided by rows where
-    `constrained`; in a process of its own."""
+    `constrained`; in a process of its own. `quick` as in `job`."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -140,14 +140,16 @@ def compile_plain(size: str, mesh: str, topology: str, constrained: bool) -> Tra
     }
     with jax.set_mesh(layout.mesh):
         lowered = jax.jit(step, donate_argnums=0).lower(state, batch)
-    return traffic(collectives(lowered.compile().as_text()), count(state.params))
+    options = {"exec_time_optimization_effort": -1.0} if quick else {}
+    compiled = lowered.compile(compiler_options=options)  # type: ignore[arg-type]
+    return traffic(collectives(compiled.as_text()), count(state.params))
 
 
-def plain(size: str, mesh: str, topology: str, constrained: bool = True) -> Traffic:
+def plain(size: str, mesh: str, topology: str, constrained: bool = True, quick: bool = False) -> Traffic:
     """`compile_plain` in a quiet process."""
     said = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | said
-    call = f"compile_plain({size!r}, {mesh!r}, {topology!r}, {constrained})"
+    call = f"compile_plain({size!r}, {mesh!r}, {topology!r}, {constrained}, {quick})"
     code = (
         "import dataclasses, json; from benchmarks.contract import compile_plain; "
         f"print('PLAIN', json.dumps(dataclasses.asdict({call})))"

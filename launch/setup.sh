@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes .venv beside this repository from requirements.txt; with an argument such as "test" or "gpu,gcs" also those extras of
-# pyproject.toml.
-# Done once, it is done: a second call returns at once unless requirements.txt or pyproject.toml changed.
+# pyproject.toml, in the versions of requirements-dev.txt where it has them.
+# Done once, it is done: a second call returns at once unless one of these three files changed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 extra=${1:-}
-made=.venv/made-${extra:-plain}-$(cat requirements.txt pyproject.toml | cksum | tr ' ' '-')
+made=.venv/made-${extra:-plain}-$(cat requirements.txt requirements-dev.txt pyproject.toml | cksum | tr ' ' '-')
 [ -e "$made" ] && exit 0
 
 python=${PYTHON:-}
@@ -23,6 +23,6 @@ echo "making .venv with $("$python" --version)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 if [ -n "$extra" ]; then
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable ".[$extra]"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable ".[$extra]"
 fi
 touch "$made"

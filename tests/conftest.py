@@ -1,6 +1,9 @@
-"""Settings that must be made before JAX starts: eight devices on the CPU, and quick rather than fast programs."""
+"""Settings that must be made before JAX starts: eight devices on the CPU, quick rather than fast programs, and each of
+them compiled once."""
 
 import os
+import tempfile
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling is most of the time that these tests take; their programs run for milliseconds.
@@ -9,10 +12,29 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_force_host_platform_device_count=8"
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# A killed run that goes on, an evaluation, a second seed compile what a run before them compiled, often in a process of
+# its own. Each worker of pytest-xdist has a folder: JAX writes files in place, another worker could read half of one.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="albert_jax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+elif worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / worker)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import pytest
 
 from tests import tiny
+from tests.quick import Quick
+
+
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="only the quick tests, under a minute; see tests/quick.py")
+    parser.addoption("--write-not-quick", action="store_true", help="measure, and write tests/not_quick.txt anew")
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Quick(config))
 
 
 @pytest.fixture(scope="session")
