@@ -116,7 +116,9 @@ def leaves(
 # ---- types that a command line gives as JSON
 
 
-def _json_mapping(read_value: Callable[[Any], Any], metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
+def _json_mapping(
+    read_value: Callable[[Any], Any], metavar: str
+) -> tyro.constructors.PrimitiveConstructorSpec[dict[str, Any]]:
     """A field given as a JSON object; `read_value` raises TypeError for a value that does not belong there."""
 
     def read(words: list[str]) -> dict[str, Any]:

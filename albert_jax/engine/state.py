@@ -38,13 +38,13 @@ class TrainState:
         return dataclasses.replace(self, **changes)
 
 
-def definition(task: Objective) -> nnx.GraphDef:
+def definition(task: Objective) -> nnx.GraphDef[Any]:
     """The model's structure without its parameters; touches no device."""
     model = nnx.eval_shape(lambda: task.model(nnx.Rngs(params=jax.random.key(0))))
     return nnx.split(model, nnx.Param)[0]
 
 
-def bind(graph: nnx.GraphDef, params: Params) -> Any:
+def bind(graph: nnx.GraphDef[Any], params: Params) -> Any:
     """The module whose parameters are `params`."""
     return nnx.merge(graph, nnx.State(params))
 

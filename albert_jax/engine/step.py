@@ -90,8 +90,7 @@ def _reduce(grads: Params, layout: Layout) -> Params:
 
 def _specs(tree: Any, specs: dict[str, P]) -> Any:
     """`specs` as a tree like the parameters, without the axis that the compiler follows by itself."""
-    manual = lambda spec: P(*(None if axis == TENSOR else axis for axis in spec))  # noqa: E731
-    return map_with_path(lambda path, _: manual(specs[path]), tree)
+    return map_with_path(lambda path, _: P(*(None if axis == TENSOR else axis for axis in specs[path])), tree)
 
 
 def make_gradients(
@@ -122,7 +121,7 @@ def make_gradients(
             metrics = {name: total / weights[weight] for name, (total, weight) in sums.items()}
             if replica_clip:
                 return sum(sums[name][0] / own[sums[name][1]] for name in task.losses), metrics  # type: ignore
-            return sum(metrics[name] for name in task.losses), metrics  # type: ignore[return-value]
+            return sum(metrics[name] for name in task.losses), metrics
 
         gradient = jax.grad(loss, has_aux=True)
         if micro_batches == 1:

@@ -29,11 +29,11 @@ class TextTask(FileTask):
         """Names of the one or two texts of an example."""
         return ("text",)
 
-    def opened(self, config: AlbertConfig, tokenizer: AnyTokenizer | None = None) -> Any:
+    def opened(self, config: AlbertConfig, tokenizer: AnyTokenizer | None = None) -> "OpenTextTask":
         """The task on its data, or with the `tokenizer` of a trained run on none."""
         raise NotImplementedError
 
-    def open(self, config: AlbertConfig, seed: int) -> Any:
+    def open(self, config: AlbertConfig, seed: int) -> "OpenTextTask":
         return self.opened(config)
 
     def for_inference(self, config: AlbertConfig, tokenizer: AnyTokenizer) -> Answers:
