@@ -19,7 +19,7 @@ class AlbertConfig:
     """Shape of an ALBERT, and the knobs of its computation that cannot touch a checkpoint."""
 
     # pieces in the vocabulary (V); 0 takes the size of the vocabulary that the data was prepared with
-    vocab_size: int = knob(30_000, at_least=0)
+    vocab_size: int = knob(30_000, at_least=0, advice="give the pieces, or 0 to take the data's")
     embedding_size: int = knob(128, at_least=1)  # width of the word, position and segment tables (E)
     hidden_size: int = knob(768, at_least=1)  # width of the encoder (D)
     layers: int = knob(12, at_least=1)  # how often the encoder applies its blocks (L)
