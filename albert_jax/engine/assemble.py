@@ -15,25 +15,16 @@ from albert_jax.tasks.base import Objective
 
 @dataclass(frozen=True)
 class Assembly:
-    """A task laid out on a mesh, with the optimizer that trains it. Nothing is compiled or allocated until it is used.
-
-    Attributes:
-      task: what is trained
-      layout: where its parameters, moments and rows live
-      optimizer, schedule: what an update is, and its learning rate by step
-      batch_size, micro_batches: examples of a step, and the pieces that it is computed in
-      seed: of initial values and dropout
-      replica_clip: norm that each device clips its own gradient to, the original's rule on TPUs; 0 for the global rule
-    """
+    """A task on a mesh, with the optimizer that trains it. Nothing is compiled or allocated until it is used."""
 
     task: Objective
-    layout: Layout
+    layout: Layout  # where parameters, moments and rows live
     optimizer: optax.GradientTransformation
-    schedule: optax.Schedule
-    batch_size: int
-    micro_batches: int
-    seed: int
-    replica_clip: float
+    schedule: optax.Schedule  # learning rate by step
+    batch_size: int  # examples of a step
+    micro_batches: int  # pieces that a step is computed in
+    seed: int  # of initial values and dropout
+    replica_clip: float  # norm that each device clips its own gradient to; 0 for the global rule
 
     @cached_property
     def train_step(self) -> Any:

@@ -33,35 +33,28 @@ Sums = dict[str, tuple[jax.Array, str]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores over a whole split, and what a report draws beside them.
-
-    Attributes:
-      scores: name to number
-      labels: class names, for tasks that have classes
-      confusion: examples by true class (row) and predicted class (column)
-      report: precision, recall, f1-score and support by class and averaged, as scikit-learn's `classification_report`
-      entities: the same over whole entities by type, as seqeval's, for tasks that tag words
-      degenerate: whether every prediction is the same although the truth is not; None where that means nothing
-      notes: what a user should know about these predictions
-    """
+    """Scores over a whole split, and what a report draws beside them."""
 
     scores: dict[str, float]
-    labels: list[str] = field(default_factory=list)
-    confusion: list[list[int]] = field(default_factory=list)
-    report: dict[str, Any] = field(default_factory=dict)
-    entities: dict[str, Any] = field(default_factory=dict)
-    degenerate: bool | None = None
-    notes: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)  # class names, for tasks that have classes
+    confusion: list[list[int]] = field(
+        default_factory=list
+    )  # examples by true (row) and predicted class (column)
+    report: dict[str, Any] = field(
+        default_factory=dict
+    )  # scikit-learn's `classification_report`
+    entities: dict[str, Any] = field(
+        default_factory=dict
+    )  # seqeval's of whole entities by type, where words are tagged
+    degenerate: bool | None = None  # every prediction is the same although the truth is not; None: means nothing here
+    notes: list[str] = field(default_factory=list)  # what a user should know about these predictions
 
 
 class Loader(Protocol):
-    """An iterator of batches (dicts of NumPy arrays) whose position can be read and set without replay.
-
-    examples: how many there are, each once an epoch
-    """
+    """An iterator of batches (dicts of NumPy arrays) whose position can be read and set without replay."""
 
     @property
-    def examples(self) -> int: ...
+    def examples(self) -> int: ...  # each once an epoch
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
     def __next__(self) -> dict[str, np.ndarray]: ...
     def get_state(self) -> dict[str, Any]: ...
@@ -69,23 +62,14 @@ class Loader(Protocol):
 
 
 class Objective(Protocol):
-    """Model, losses and scores of a task, without its data.
+    """Model, losses and scores of a task, without its data."""
 
-    Attributes:
-      config: the model's configuration, its vocabulary size known
-      tokens_per_example: S, for tokens/s
-      predictions_per_example: P, masked positions that get logits; 0 for tasks without
-      losses: names of the sums that add up to the loss
-      scores: what an evaluation gives; "loss" is always among them
-      best: name of the score that picks the best checkpoint
-    """
-
-    config: AlbertConfig
-    tokens_per_example: int
-    predictions_per_example: int = 0
-    losses: Sequence[str] = ("loss",)
-    scores: Sequence[Score] = ()
-    best: str = "loss"
+    config: AlbertConfig  # the model's, its vocabulary size known
+    tokens_per_example: int  # S, for tokens/s
+    predictions_per_example: int = 0  # P, masked positions that get logits; 0 for tasks without
+    losses: Sequence[str] = ("loss",)  # names of the sums that add up to the loss
+    scores: Sequence[Score] = ()  # what an evaluation gives; "loss" is always among them
+    best: str = "loss"  # name of the score that picks the best checkpoint
 
     def model(self, rngs: nnx.Rngs) -> nnx.Module:
         """The model with fresh parameters; an `Albert` under `albert` and heads beside it."""
@@ -105,15 +89,10 @@ class Objective(Protocol):
 
 
 class OpenTask(Objective, Protocol):
-    """A task with its data at hand.
+    """A task with its data at hand."""
 
-    Attributes:
-      tokenizer: the vocabulary that the examples were made with; a copy goes into the workdir
-      resolved: the task's configuration with what its data decided filled in (class names), as a workdir stores it
-    """
-
-    tokenizer: AnyTokenizer
-    resolved: Any
+    tokenizer: AnyTokenizer  # that the examples were made with; a copy goes into the workdir
+    resolved: Any  # the configuration with what the data decided filled in (class names), as a workdir stores it
 
     @property
     def notes(self) -> Sequence[str]:
@@ -144,15 +123,10 @@ class OpenTask(Objective, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a batch before it is framed.
+    """One row of a batch before it is framed."""
 
-    Attributes:
-      pieces: ids of one or two texts, not cut
-      positions: of a tagging task, where in the framed row the words that are tagged there begin
-    """
-
-    pieces: tuple[np.ndarray, ...]
-    positions: np.ndarray | None = None
+    pieces: tuple[np.ndarray, ...]  # ids of one or two texts, not cut
+    positions: np.ndarray | None = None  # where in the framed row the words begin that a tagging task tags there
 
     @property
     def length(self) -> int:
@@ -161,15 +135,10 @@ class Row:
 
 
 class Answers(Objective, Protocol):
-    """A trained task that answers texts nobody has labelled.
+    """A trained task that answers texts nobody has labelled."""
 
-    Attributes:
-      tokenizer: the vocabulary of the run
-      outputs: names of the model's outputs that `record` reads
-    """
-
-    tokenizer: AnyTokenizer
-    outputs: Sequence[str]
+    tokenizer: AnyTokenizer  # that of the run
+    outputs: Sequence[str]  # names of the model's outputs that `record` reads
 
     def read(self, item: Any) -> Request:
         """See `albert_jax.data.labelled.requests.read_request`. Raises AlbertError for what cannot be answered."""
@@ -190,16 +159,10 @@ class Answers(Objective, Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """The configuration of a task: what stands in an experiment. A kind of task is a subclass.
+    """The configuration of a task: what stands in an experiment. A kind of task is a subclass."""
 
-    Attributes:
-      head: which head of `albert_jax.load` its model has, such as "classification"; empty for a head of its own
-      fine_tunes: whether starting from random parameters would be a mistake
-      max_length: S, pieces of an example with [CLS] and [SEP]
-    """
-
-    head: ClassVar[str] = ""
-    fine_tunes: ClassVar[bool] = True
+    head: ClassVar[str] = ""  # of `albert_jax.load`, such as "classification"; empty for one of its own
+    fine_tunes: ClassVar[bool] = True  # starting from random parameters would be a mistake
 
     @property
     def problem(self) -> str:
@@ -208,6 +171,7 @@ class Task:
 
     @property
     def max_length(self) -> int:
+        """S, pieces of an example with [CLS] and [SEP]."""
         raise NotImplementedError
 
     def open(self, config: AlbertConfig, seed: int) -> OpenTask:

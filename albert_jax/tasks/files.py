@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -73,13 +73,6 @@ class FileTask(Task):
             )
 
 
-class Source(Protocol):
-    """Encoded examples, as the loader reads them."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
 @dataclass(frozen=True)
 class Split(Generic[T]):
     """A split as it was read, and as the model reads it."""
@@ -109,7 +102,7 @@ class OpenFileTask(OpenTask, Generic[T]):
         """The labelled records of a split, those that are to be used of it."""
         raise NotImplementedError
 
-    def encode(self, records: list[T], doing: str) -> Source:
+    def encode(self, records: list[T], doing: str) -> Any:
         """The records as examples; `doing` is what a progress line says meanwhile."""
         raise NotImplementedError
 
