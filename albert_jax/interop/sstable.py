@@ -14,7 +14,7 @@ from albert_jax.errors import AlbertError, refuse, retold
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48  # bytes
-_PLAIN = 0  # compression of a block: none. TensorFlow writes every index so, those of Google's releases too
+_PLAIN = 0  # compression of a block: none, as TensorFlow 1.15 writes every index, those of Google's releases too
 _BLOCK = 262_144  # bytes of a block before the next begins, TensorFlow's choice
 _RESTART = 16  # entries from one whole key to the next
 

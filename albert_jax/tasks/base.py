@@ -37,12 +37,8 @@ class Evaluation:
 
     scores: dict[str, float]
     labels: list[str] = field(default_factory=list)  # class names, for tasks that have classes
-    confusion: list[list[int]] = field(
-        default_factory=list
-    )  # examples by true (row) and predicted class (column)
-    report: dict[str, Any] = field(
-        default_factory=dict
-    )  # scikit-learn's `classification_report`
+    confusion: list[list[int]] = field(default_factory=list)  # examples by true (row) and predicted class (column)
+    report: dict[str, Any] = field(default_factory=dict)  # scikit-learn's `classification_report`
     entities: dict[str, Any] = field(
         default_factory=dict
     )  # seqeval's of whole entities by type, where words are tagged
