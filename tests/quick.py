@@ -2,8 +2,8 @@
 
 A test is quick unless `not_quick.txt` beside this file names it or its file. The list holds what costs more than LIMIT
 seconds of processor time, with the fixtures that it uses, or starts a process; `launch/test.sh --write-not-quick`
-writes it anew. It cannot rot unseen: every run measures, and names at its end the unlisted tests that start a process or
-cost more than TOLERATED. It does not fail for them: how long a test takes is no property of the code alone.
+writes it anew. It cannot rot unseen: every run measures, and names at its end the unlisted tests that start a process
+or cost more than TOLERATED. It does not fail for them: how long a test takes is no property of the code alone.
 """
 
 import resource
