@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from albert_jax.commands.args import ExperimentOptions
 from albert_jax.experiment import Experiment
-from albert_jax.plan.report import main
 
 
 @dataclass(frozen=True)
@@ -22,4 +21,7 @@ class Options(ExperimentOptions):
 
 
 def run(options: Options, experiment: Experiment) -> int:
+    # Here, not above: --help need not wait for Matplotlib.
+    from albert_jax.plan.report import main
+
     return main(experiment, options)

@@ -30,7 +30,6 @@ from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.experiment import Experiment
 from albert_jax.files import read_object, reading, write_atomically, write_json
 from albert_jax.interop.start import inherit
-from albert_jax.telemetry.charts import Panel, draw_points
 from albert_jax.telemetry.records import METRICS, read_metrics
 from albert_jax.telemetry.scores import Score
 from albert_jax.telemetry.tables import format_table, print_table
@@ -246,6 +245,9 @@ def results(study: Any, ranking: Score) -> list[Trial]:
 
 def _show(root: Path, experiment: str, study: Any, ranking: Score, found: list[Trial]) -> None:
     """Prints the table and draws the plot."""
+    # Here, not above: --help need not wait for Matplotlib.
+    from albert_jax.telemetry.charts import Panel, draw_points
+
     drawn = {field: distribution for trial in _counted(study) for field, distribution in trial.distributions.items()}
     headers = ("trial", "state", ranking.name, "at step", *drawn)
     rows = [(t.workdir, t.state, t.score, t.step, *(_short(t.values.get(f)) for f in drawn)) for t in found]
