@@ -139,9 +139,8 @@ def _begun_differently(directory: Path, manifest: dict[str, Any], made_from: dic
         if name == "corpus" and before["corpus_digest"] == made_from["corpus_digest"]:
             continue  # the same text by another path
         if before.get(name) != made_from.get(name):
-            what = f"{name} was {_shown(before.get(name))} and is {_shown(made_from.get(name))}"
-            if name == "corpus_digest":
-                what = "the text of the corpus is not what it was"
+            changed = f"{name} was {_shown(before.get(name))} and is {_shown(made_from.get(name))}"
+            what = "the text of the corpus is not what it was" if name == "corpus_digest" else changed
             yield (
                 f"{directory}: was begun differently: {what}; set it back to continue, give another --out, or"
                 " remove the directory"

@@ -73,16 +73,15 @@ class Summary:
     def text(self) -> str:
         """A table of the splits, the vocabulary, and the warnings."""
         state = "already prepared, nothing to do" if self.already_done else "prepared"
-        rows = [f"{self.directory}: {state}", ""]
-        rows.append(f"  {'split':<12}{'documents':>12}{'sentences':>14}{'pieces':>16}{'shards':>8}")
+        header = f"  {'split':<12}{'documents':>12}{'sentences':>14}{'pieces':>16}{'shards':>8}"
+        rows = [f"{self.directory}: {state}", "", header]
         for split, counts in self.splits.items():
             rows.append(
                 f"  {split:<12}{counts['documents']:>12,}{counts['sentences']:>14,}{counts['pieces']:>16,}"
                 f"{len(counts['shard_lengths']):>8}"
             )
-        rows.append("")
-        rows.append(f"  vocabulary  {self.vocab_size:,} pieces, fingerprint {self.fingerprint[:12]}")
-        rows.append(f"  on disk     {self.bytes_per_piece:.2f} bytes a piece")
+        rows += ["", f"  vocabulary  {self.vocab_size:,} pieces, fingerprint {self.fingerprint[:12]}"]
+        rows += [f"  on disk     {self.bytes_per_piece:.2f} bytes a piece"]
         return "\n".join(rows + [f"  warning: {line}" for line in self.warnings])
 
 
