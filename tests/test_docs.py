@@ -15,7 +15,6 @@ from functools import cache
 from glob import glob
 from pathlib import Path
 
-import jax
 import pytest
 
 from albert_jax.__main__ import VERBS, main
@@ -122,20 +121,6 @@ def test_a_command_exists_with_its_flags(page, words):
 # ---- run
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Programs that several commands share are compiled once."""
-    before = {name: getattr(jax.config, name) for name in (
-        "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")}  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
 def made_small(words: list[str], two_seeds: bool = True) -> list[str]:
     """The words after "python -m albert_jax" with changes that make them quick; the later of two options wins."""
     name, rest = verb(words), ["pydocs:optax,tyro" if word == "pydocs" else word for word in words[4:]]
@@ -148,7 +133,7 @@ def made_small(words: list[str], two_seeds: bool = True) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory, compiled):
+def demo(tmp_path_factory):
     """What launch/demo.sh leaves: a prepared pydocs corpus and a model pretrained on it."""
     place = tmp_path_factory.mktemp("demo")
     corpus, workdir = f"{place}/corpus", f"{place}/pretrain"
