@@ -1,7 +1,7 @@
 """What a text is labelled with: one class, any number of labels, or a number. Each brings its label array, its outputs,
 its loss and its scores; `classification.py` brings the texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy import stats
-from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score
+from sklearn.metrics import classification_report, confusion_matrix
 
 from albert_jax.data.labelled.tables import Labelled
 from albert_jax.errors import AlbertError
@@ -23,23 +23,36 @@ IMBALANCE = 10.0  # times that the largest class exceeds the smallest before a r
 
 
 @dataclass(frozen=True)
-class OneClass:
-    """One of C classes: softmax and cross entropy. `weights` [C] multiply the loss of an example by its class."""
+class _Named:
+    """A target with C names. `weights` [C] multiply the loss: of OneClass that of an example by its class, of
+    ManyLabels that of a label where it applies."""
 
     labels: tuple[str, ...]
     weights: tuple[float, ...]
-    best = "accuracy"
-    scores = (loss(headline=True), share("accuracy", against="majority class", headline=True), _F1_MACRO)
     answers = ("probabilities",)
 
     @property
     def outputs(self) -> int:
         return len(self.labels)
 
+    def shares(self, row: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Name -> probability."""
+        return {name: round(float(p), 6) for name, p in zip(self.labels, row["probabilities"], strict=True)}
+
+
+class OneClass(_Named):
+    """One of C classes: softmax and cross entropy."""
+
+    best = "accuracy"
+    scores = (loss(headline=True), share("accuracy", against="majority class", headline=True), _F1_MACRO)
+
     def array(self, records: Sequence[Labelled]) -> np.ndarray:
         """int32 [examples]"""
-        place = {name: number for number, name in enumerate(self.labels)}
-        return np.array([place[_known(record, str(record.target), place)] for record in records], np.int32)
+        return np.array([number for (number,) in _numbers(self.labels, records)], np.int32)
+
+    def unknown(self, count: int) -> np.ndarray:
+        """A label array for texts whose labels nobody knows, as all of `unknown`."""
+        return np.zeros(count, np.int32)
 
     def sums(self, logits: jax.Array, batch: Mapping[str, Any]) -> tuple[Sums, dict[str, jax.Array]]:
         labels, weights = batch["label"], batch["example_weight"]
@@ -51,64 +64,43 @@ class OneClass:
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         true = [int(row["label"]) for row in outputs]
         guess = [int(row["probabilities"].argmax()) for row in outputs]
-        classes = range(len(self.labels))
-        scores = {
-            **scores,
-            "f1_macro": float(f1_score(true, guess, labels=classes, average="macro", zero_division=0)),
-        }
+        known: dict[str, Any] = {"labels": range(len(self.labels))}  # also those that do not occur in the split
         report = classification_report(
-            true, guess, labels=classes, target_names=self.labels, output_dict=True, zero_division=0
+            true, guess, **known, target_names=self.labels, output_dict=True, zero_division=0
         )
-        confusion = confusion_matrix(true, guess, labels=classes).tolist()
+        scores = {**scores, "f1_macro": float(report["macro avg"]["f1-score"])}
+        confusion = confusion_matrix(true, guess, **known).tolist()
         degenerate = len(set(guess)) == 1 < len(set(true))
         notes = all_the_same(len(guess), self.labels[guess[0]]) if degenerate else []
         return Evaluation(scores, list(self.labels), confusion, report, degenerate=degenerate, notes=notes)
 
     def prediction(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        order = row["probabilities"].argsort()[::-1]
-        return {
-            "label": self.labels[int(row["label"])],
-            "predicted": self.labels[order[0]],
-            "probabilities": {self.labels[i]: round(float(row["probabilities"][i]), 6) for i in order[:3]},
-        }
-
-    def unknown(self, count: int) -> np.ndarray:
-        """A label array for texts whose labels nobody knows, as all of `unknown`."""
-        return np.zeros(count, np.int32)
+        answer = self.answer(row)
+        three = dict(list(answer["probabilities"].items())[:3])
+        return {"label": self.labels[int(row["label"])], "predicted": answer["label"], "probabilities": three}
 
     def answer(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """What is told of a text without a label, the likeliest class first."""
-        order = row["probabilities"].argsort()[::-1]
-        shares = {self.labels[i]: round(float(row["probabilities"][i]), 6) for i in order}
-        return {"label": self.labels[order[0]], "probabilities": shares}
+        """What is said of a text without a label, the likeliest class first."""
+        order, shares = row["probabilities"].argsort()[::-1], self.shares(row)
+        names = [self.labels[i] for i in order]
+        return {"label": names[0], "probabilities": {name: shares[name] for name in names}}
 
 
-@dataclass(frozen=True)
-class ManyLabels:
-    """Any number of C labels: a sigmoid each, predicted above 0.5, mean cross entropy over the labels.
+class ManyLabels(_Named):
+    """Any number of C labels: a sigmoid each, predicted above 0.5, mean cross entropy over the labels."""
 
-    `weights` [C] multiply the loss of a label where it applies.
-    """
-
-    labels: tuple[str, ...]
-    weights: tuple[float, ...]
     best = "f1_micro"
     scores = (loss(headline=True), share("accuracy", headline=True), _F1_MICRO, _F1_MACRO)
-    answers = ("probabilities",)
-
-    @property
-    def outputs(self) -> int:
-        return len(self.labels)
 
     def array(self, records: Sequence[Labelled]) -> np.ndarray:
         """float32 [examples, C]"""
-        place = {name: number for number, name in enumerate(self.labels)}
-        labels = np.zeros((len(records), len(self.labels)), np.float32)
-        for row, record in enumerate(records):
-            assert isinstance(record.target, tuple)
-            for name in record.target:
-                labels[row, place[_known(record, name, place)]] = 1
+        labels = self.unknown(len(records))
+        for row, numbers in zip(labels, _numbers(self.labels, records), strict=True):
+            row[numbers] = 1
         return labels
+
+    def unknown(self, count: int) -> np.ndarray:
+        return np.zeros((count, len(self.labels)), np.float32)
 
     def sums(self, logits: jax.Array, batch: Mapping[str, Any]) -> tuple[Sums, dict[str, jax.Array]]:
         labels, weights = batch["label"], batch["example_weight"]
@@ -121,32 +113,27 @@ class ManyLabels:
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         true = np.array([row["label"] for row in outputs]) > 0.5
         guess = np.array([row["probabilities"] for row in outputs]) > 0.5
+        report = classification_report(true, guess, target_names=self.labels, output_dict=True, zero_division=0)
         scores = {
             **scores,
-            "accuracy": float(accuracy_score(true, guess)),  # all labels of a text right
-            "f1_micro": float(f1_score(true, guess, average="micro", zero_division=0)),
-            "f1_macro": float(f1_score(true, guess, average="macro", zero_division=0)),
+            "accuracy": float((true == guess).all(axis=1).mean()),  # all labels of a text right
+            "f1_micro": float(report["micro avg"]["f1-score"]),
+            "f1_macro": float(report["macro avg"]["f1-score"]),
         }
-        report = classification_report(true, guess, target_names=self.labels, output_dict=True, zero_division=0)
         degenerate = bool((guess == guess[0]).all() and (true != true[0]).any())
-        named = ", ".join(name for name, on in zip(self.labels, guess[0], strict=True) if on) or "no label"
-        notes = all_the_same(len(guess), named) if degenerate else []
+        notes = all_the_same(len(guess), ", ".join(self._names(guess[0])) or "no label") if degenerate else []
         return Evaluation(scores, list(self.labels), [], report, degenerate=degenerate, notes=notes)
 
     def prediction(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
         answer = self.answer(row)
-        true = [name for name, on in zip(self.labels, row["label"] > 0.5, strict=True) if on]
+        true = self._names(row["label"] > 0.5)
         return {"labels": true, "predicted": answer["labels"], "probabilities": answer["probabilities"]}
 
-    def unknown(self, count: int) -> np.ndarray:
-        return np.zeros((count, len(self.labels)), np.float32)
-
     def answer(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        shares = row["probabilities"]
-        return {
-            "labels": [name for name, on in zip(self.labels, shares > 0.5, strict=True) if on],
-            "probabilities": {name: round(float(share), 6) for name, share in zip(self.labels, shares, strict=True)},
-        }
+        return {"labels": self._names(row["probabilities"] > 0.5), "probabilities": self.shares(row)}
+
+    def _names(self, applies: np.ndarray) -> list[str]:
+        return [name for name, on in zip(self.labels, applies, strict=True) if on]
 
 
 @dataclass(frozen=True)
@@ -210,14 +197,18 @@ class Number:
 AnyTarget = OneClass | ManyLabels | Number
 
 
-def _known(record: Labelled, name: str, place: Mapping[str, int]) -> str:
-    if name not in place:
-        listed = ", ".join(place)
-        raise AlbertError(
-            f"{record.where}: the label {name!r} is not among those of the training data "
-            f"({listed if len(listed) < 200 else listed[:200] + ' ...'}); correct it, or train on examples of it"
-        )
-    return name
+def _numbers(labels: Sequence[str], records: Sequence[Labelled]) -> Iterator[list[int]]:
+    """The numbers of each record's labels. Raises AlbertError for one that is not among `labels`."""
+    number = {name: place for place, name in enumerate(labels)}
+    for record in records:
+        names = record.target if isinstance(record.target, tuple) else (str(record.target),)
+        if unknown := [name for name in names if name not in number]:
+            listed = ", ".join(labels)
+            raise AlbertError(
+                f"{record.where}: the label {unknown[0]!r} is not among those of the training data "
+                f"({listed if len(listed) < 200 else listed[:200] + ' ...'}); correct it, or train on examples of it"
+            )
+        yield [number[name] for name in names]
 
 
 def all_the_same(count: int, what: str) -> list[str]:
@@ -230,12 +221,8 @@ def all_the_same(count: int, what: str) -> list[str]:
 
 def counts(labels: Sequence[str], records: Sequence[Labelled]) -> np.ndarray:
     """Examples of each label, int64 [C]."""
-    place = {name: number for number, name in enumerate(labels)}
-    found = np.zeros(len(labels), np.int64)
-    for record in records:
-        for name in record.target if isinstance(record.target, tuple) else (str(record.target),):
-            found[place[_known(record, name, place)]] += 1
-    return found
+    numbers = [number for each in _numbers(labels, records) for number in each]
+    return np.bincount(np.array(numbers, np.int64), minlength=len(labels))
 
 
 def balanced(target: str, found: np.ndarray, examples: int) -> np.ndarray:

@@ -462,9 +462,10 @@ def test_patience_counts_from_the_best():
     assert not copy.observe(4, {"loss": 1.95}) and copy.over
     assert copy.reason == "stopped early: loss has not improved for 2 evaluations (best 2.0000 at step 2)"
     scores = (loss(), Score("f1"))
-    assert StoppingConfig(score="loss").rank_by("f1", scores) == Score("loss", higher_is_better=False)
-    assert StoppingConfig(score="f1").rank_by("loss", scores) == Score("f1", higher_is_better=True)
-    assert StoppingConfig().rank_by("f1", scores) == Score("f1", higher_is_better=True)
+    assert [score.higher_is_better for score in scores] == [False, True]
+    assert StoppingConfig(score="loss").rank_by("f1", scores) == scores[0]
+    assert StoppingConfig(score="f1").rank_by("loss", scores) == scores[1]
+    assert StoppingConfig().rank_by("f1", scores) == scores[1]
     forever = Patience(StoppingConfig(), ("loss", False))
     assert [forever.observe(step, {"loss": 1.0}) for step in range(9)][1:] == [False] * 8 and not forever.over
 
