@@ -38,25 +38,15 @@ PATIENCE_S = 0.1  # seconds of waiting for input before waiting texts are answer
 
 @dataclass
 class Tally:
-    """What a predictor has done so far.
+    """What a predictor has done so far."""
 
-    Attributes:
-      texts: answered, or refused with an error
-      errors: how many of them were refused
-      tokens: pieces of their rows, [CLS] and [SEP] included
-      positions: the same with what fills up rows and batches
-      compiling: seconds
-      waiting: seconds in which no input came
-      first_error: the first refusal
-    """
-
-    texts: int = 0
-    errors: int = 0
-    tokens: int = 0
-    positions: int = 0
-    compiling: float = 0.0
-    waiting: float = 0.0
-    first_error: str = ""
+    texts: int = 0  # answered, or refused with an error
+    errors: int = 0  # how many of them were refused
+    tokens: int = 0  # pieces of their rows, [CLS] and [SEP] included
+    positions: int = 0  # the same with what fills up rows and batches
+    compiling: float = 0.0  # seconds
+    waiting: float = 0.0  # seconds in which no input came
+    first_error: str = ""  # the first refusal
 
 
 def _steps() -> list[int]:

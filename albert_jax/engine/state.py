@@ -22,17 +22,12 @@ Params = dict[str, Any]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """Attributes:
-    step: updates done, int32
-    params: nested dict of float32 arrays
-    opt_state: the optimizer's state, named by link
-    skipped: updates skipped in a row because a gradient was not finite, int32
-    """
+    """What one step hands to the next, and a checkpoint holds."""
 
-    step: jax.Array
-    params: Params
-    opt_state: Any
-    skipped: jax.Array
+    step: jax.Array  # updates done, int32
+    params: Params  # nested dict of float32 arrays
+    opt_state: Any  # the optimizer's state, named by link
+    skipped: jax.Array  # updates skipped in a row because a gradient was not finite, int32
 
     def replace(self, **changes: Any) -> "TrainState":
         return dataclasses.replace(self, **changes)
@@ -96,17 +91,17 @@ def _initial(task: Objective, optimizer: optax.GradientTransformation, seed: int
 
 
 def abstract_state(task: Objective, optimizer: optax.GradientTransformation, layout: Layout) -> TrainState:
-    """The shapes, dtypes and places of a state, without arrays."""
+    """The shapes, dtypes and shardings of a state, without arrays."""
     shapes = jax.eval_shape(lambda: _initial(task, optimizer, 0))
     return jax.tree.map(
-        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, shardings(shapes, layout)
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, shardings(shapes, layout)
     )
 
 
 def create(task: Objective, optimizer: optax.GradientTransformation, seed: int, layout: Layout) -> TrainState:
     """A state at step 0, born on its devices, no array of it ever whole on one of them unless it lives so."""
-    places = jax.tree.map(lambda x: x.sharding, abstract_state(task, optimizer, layout))
-    return jax.jit(lambda: _initial(task, optimizer, seed), out_shardings=places)()
+    homes = jax.tree.map(lambda x: x.sharding, abstract_state(task, optimizer, layout))
+    return jax.jit(lambda: _initial(task, optimizer, seed), out_shardings=homes)()
 
 
 def count(params: Params) -> int:
