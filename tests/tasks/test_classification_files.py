@@ -31,7 +31,7 @@ from albert_jax.tasks import Classification
 from albert_jax.tasks.targets import ManyLabels, Number, OneClass
 from albert_jax.telemetry.records import read_metrics
 from albert_jax.telemetry.run import TelemetryConfig
-from albert_jax.telemetry.scores import Score, loss
+from albert_jax.telemetry.scores import Score
 from albert_jax.train import train
 
 WORDS = ["the", "and", "for", "are", "that", "with", "not", "can", "all", "may", "used", "one", "any", "first"]
@@ -461,7 +461,7 @@ def test_patience_counts_from_the_best():
     copy = Patience(StoppingConfig(patience=2, least_gain=0.1), ("loss", False), json.loads(json.dumps(watch.state)))
     assert not copy.observe(4, {"loss": 1.95}) and copy.over
     assert copy.reason == "stopped early: loss has not improved for 2 evaluations (best 2.0000 at step 2)"
-    scores = (loss(), Score("f1"))
+    scores = (Score("loss", higher_is_better=False), Score("f1"))
     assert StoppingConfig(score="loss").rank_by("f1", scores) == Score("loss", higher_is_better=False)
     assert StoppingConfig(score="f1").rank_by("loss", scores) == Score("f1", higher_is_better=True)
     assert StoppingConfig().rank_by("f1", scores) == Score("f1", higher_is_better=True)
