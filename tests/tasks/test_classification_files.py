@@ -31,7 +31,7 @@ from albert_jax.tasks import Classification
 from albert_jax.tasks.targets import ManyLabels, Number, OneClass
 from albert_jax.telemetry.records import read_metrics
 from albert_jax.telemetry.run import TelemetryConfig
-from albert_jax.telemetry.scores import Score, loss
+from albert_jax.telemetry.scores import Score
 from albert_jax.train import train
 
 WORDS = ["the", "and", "for", "are", "that", "with", "not", "can", "all", "may", "used", "one", "any", "first"]
@@ -461,11 +461,10 @@ def test_patience_counts_from_the_best():
     copy = Patience(StoppingConfig(patience=2, least_gain=0.1), ("loss", False), json.loads(json.dumps(watch.state)))
     assert not copy.observe(4, {"loss": 1.95}) and copy.over
     assert copy.reason == "stopped early: loss has not improved for 2 evaluations (best 2.0000 at step 2)"
-    scores = (loss(), Score("f1"))
-    assert [score.higher_is_better for score in scores] == [False, True]
-    assert StoppingConfig(score="loss").rank_by("f1", scores) == scores[0]
-    assert StoppingConfig(score="f1").rank_by("loss", scores) == scores[1]
-    assert StoppingConfig().rank_by("f1", scores) == scores[1]
+    scores = (Score("loss", higher_is_better=False), Score("f1"))
+    assert StoppingConfig(score="loss").rank_by("f1", scores) == Score("loss", higher_is_better=False)
+    assert StoppingConfig(score="f1").rank_by("loss", scores) == Score("f1", higher_is_better=True)
+    assert StoppingConfig().rank_by("f1", scores) == Score("f1", higher_is_better=True)
     forever = Patience(StoppingConfig(), ("loss", False))
     assert [forever.observe(step, {"loss": 1.0}) for step in range(9)][1:] == [False] * 8 and not forever.over
 
