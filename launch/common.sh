@@ -147,7 +147,7 @@ stage() {
   local extra=()
   case $config in configs/*) ;; *) extra=("$config") ;; esac
   run tar -czf "build/launch/$name/albert_jax.tgz" --exclude=__pycache__ \
-    requirements.txt pyproject.toml README.md LICENSE albert_jax configs launch ${extra[@]+"${extra[@]}"}
+    requirements.txt requirements-dev.txt pyproject.toml README.md LICENSE albert_jax configs launch ${extra[@]+"${extra[@]}"}
 }
 
 # Of lines "WORKER ended TIME STATUS" on stdin, that of the first worker to fall: the others' ends are its consequences.

@@ -35,7 +35,7 @@ class Drill:
         self.code.mkdir()
         for name in ("albert_jax", "configs", "launch"):
             shutil.copytree(ROOT / name, self.code / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("requirements.txt", "pyproject.toml", "README.md", "LICENSE"):
+        for name in ("requirements.txt", "requirements-dev.txt", "pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, self.code)
         # The fakes and the stand-in run under the Python of the tests, which has PyYAML.
         self.environment = os.environ | {

@@ -53,7 +53,7 @@ def next_act(processes: int) -> str:
 
 def make_environment(code: Path, extra: str) -> None:
     """The .venv that launch/setup.sh would make in `code`, with the stand-in for its Python."""
-    words = "cat requirements.txt pyproject.toml | cksum | tr ' ' '-'"
+    words = "cat requirements.txt requirements-dev.txt pyproject.toml | cksum | tr ' ' '-'"
     found = subprocess.run(words, shell=True, cwd=os.environ["FAKE_CODE"], capture_output=True, text=True, check=True)
     (code / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
     (code / ".venv" / f"made-{extra}-{found.stdout.strip()}").touch()
