@@ -35,6 +35,7 @@ from albert_jax.telemetry.report import write_report
 from albert_jax.telemetry.scores import Score, write_scores
 from albert_jax.telemetry.tables import print_table
 from albert_jax.telemetry.throughput import Meter, machine_peak, train_flops_per_token
+from albert_jax.telemetry.watch import CollapseWatch
 
 
 class Diverged(AlbertError):
@@ -122,7 +123,7 @@ def _train(
     # ---- steps
     eval_rows = assembly.eval_rows(experiment.eval_batch_size)
     config = task.config
-    flops = train_flops_per_token(config, task.tokens_per_example, task.predictions_per_example, config.inner_groups)
+    flops = train_flops_per_token(config, task.tokens_per_example, task.predictions_per_example)
     peak = machine_peak(list(layout.mesh.devices.flat))
     meter = Meter(experiment.batch_size * task.tokens_per_example, flops, peak)
     if peak is None:
@@ -141,7 +142,7 @@ def _train(
             start,
             enabled=jax.process_index() == 0,
             name=experiment.name,
-            watch=experiment.watch.build(task.baselines("validation").get("mlm_loss")),
+            watch=CollapseWatch(experiment.watch, task.baselines("validation").get("mlm_loss")),
             experiment=experiments.to_dict(experiment),
             scores=task.scores,
         ) as telemetry,

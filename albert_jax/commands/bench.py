@@ -69,7 +69,7 @@ def run(options: Options) -> int:
             jax.block_until_ready(state)
 
     tokens = rows * length
-    flops = train_flops_per_token(task.config, length, predictions, task.config.inner_groups) * tokens
+    flops = train_flops_per_token(task.config, length, predictions) * tokens
     print_table(
         f"{experiment.name}, {dtype}, batch {rows} x {length}, {predictions} predictions, "
         f"{jax.device_count()} x {jax.devices()[0].device_kind}",

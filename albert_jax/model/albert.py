@@ -6,15 +6,16 @@ of the compiled program depends on the depth.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
-from albert_jax.errors import AlbertError
-from albert_jax.model.attention import backend
+from albert_jax.errors import AlbertError, refuse
+from albert_jax.model.attention import attend, backend
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.layers import Dense, Dropout, LayerNorm, activation, fold, joint, normal_param, shard, shard_rows
 
@@ -25,12 +26,10 @@ class Attention(nnx.Module):
     """Multi-head self-attention with output projection. Kernels are 2-D [D, D], as in the original."""
 
     def __init__(self, config: AlbertConfig, *, rngs: nnx.Rngs):
-        def dense(*axes: str) -> Dense:
-            D, deviation = config.hidden_size, config.initializer_range
-            return Dense(D, D, deviation=deviation, rngs=rngs, axes=axes)
-
-        self.query, self.key, self.value = (dense("hidden", "heads") for _ in range(3))
-        self.output = dense("heads", "hidden")
+        D, deviation = config.hidden_size, config.initializer_range
+        dense = partial(Dense, D, D, deviation=deviation, rngs=rngs)
+        self.query, self.key, self.value = (dense(axes=("hidden", "heads")) for _ in range(3))
+        self.output = dense(axes=("heads", "hidden"))
         self.heads = config.heads
         self.dropout = config.attention_dropout
         self.attend = backend(config.attention)
@@ -191,27 +190,61 @@ class Albert(nnx.Module):
 
     def __call__(
         self,
-        input_ids: Array,
-        segment_ids: Array | None = None,
-        mask: Array | None = None,
+        input_ids: Array,  # pieces, int [B, S]
+        segment_ids: Array | None = None,  # 0 for the first and 1 for the second text, int [B, S]; default: zeros
+        mask: Array | None = None,  # True for real tokens, bool [B, S]; default: all True
         *,
-        dropout_keys: Array | None = None,
-        all_hidden: bool = False,
+        dropout_keys: Array | None = None,  # one random key for each example [B], or None for no dropout
+        all_hidden: bool = False,  # also return the states after each layer
     ) -> AlbertOutput:
-        """Encode a batch.
-
-        Args:
-          input_ids: pieces, int [B, S]
-          segment_ids: 0 for the first and 1 for the second text, int [B, S]; zeros when not given
-          mask: True for real tokens, bool [B, S]; all True when not given
-          dropout_keys: one random key for each example [B], or None for no dropout
-          all_hidden: also return the states after each layer
-
-        Raises AlbertError when S exceeds the position table.
-        """
+        """Encodes a batch. Raises AlbertError when S exceeds the position table."""
         segment_ids = jnp.zeros_like(input_ids) if segment_ids is None else segment_ids
         mask = jnp.ones(input_ids.shape, bool) if mask is None else mask.astype(bool)
         x = self.embed(input_ids, segment_ids, dropout_keys)
         hidden, states = self.encoder(x, mask, fold(dropout_keys, 1), all_hidden)
         pooled = jnp.tanh(self.pooler(hidden[:, 0])) if hasattr(self, "pooler") else None
         return AlbertOutput(hidden, pooled, states)
+
+
+# ---- where each layer attends: the probabilities that training never keeps, for pictures of them
+
+
+def attention_probabilities(albert: Albert, input_ids: Any, segment_ids: Any = None, mask: Any = None) -> Array:
+    """softmax(q k^T / sqrt(K) + bias) of every layer, float32 [L, B, N, S, S]: row = the token that looks, column = the
+    token that it looks at. Rows sum to 1; a masked column is 0 wherever a real token is.
+
+    Arguments as in `Albert.__call__`. With `inner_groups` G a layer has G attentions, and the first axis is L * G. All
+    of it stays in memory: B = 1 for long sequences.
+
+    Raises AlbertError for an id outside the vocabulary, and sequences longer than the position table.
+    """
+    ids = np.asarray(input_ids)
+    refuse(_foreign_ids(ids, albert.config.vocab_size))
+    segment_ids = np.zeros_like(ids) if segment_ids is None else segment_ids
+    mask = np.ones(ids.shape, bool) if mask is None else np.asarray(mask, bool)
+    graph, params = nnx.split(albert, nnx.Param)
+    with jax.default_matmul_precision("highest"):  # a TPU or GPU would round float32 products otherwise
+        return _probabilities(graph, params, ids, segment_ids, mask)
+
+
+def _foreign_ids(ids: np.ndarray, V: int) -> Iterator[str]:
+    if ids.size and (ids.min() < 0 or ids.max() >= V):  # indexing past the table would clamp silently
+        yield f"input_ids hold {ids.min()} to {ids.max()}, outside 0..{V - 1}; another vocabulary's?"
+
+
+@partial(jax.jit, static_argnums=0)
+def _probabilities(graph: nnx.GraphDef, params: nnx.State, ids: Array, segment_ids: Array, mask: Array) -> Array:
+    albert = nnx.merge(graph, params)
+    x_BxSxD = albert.embed(ids, segment_ids)
+    B, S, D = x_BxSxD.shape
+    found = []
+    for blocks, layers in albert.encoder.groups():
+        for block in blocks * layers:
+            attention = block.attention
+            N = attention.heads
+            q, k = (dense(x_BxSxD).reshape(B, S, N, D // N) for dense in (attention.query, attention.key))
+            # With the identity as values, what attention mixes are the probabilities themselves.
+            identity = jnp.broadcast_to(jnp.eye(S)[None, :, None], (B, S, N, S))
+            found.append(attend(q, k, identity, mask).swapaxes(1, 2))
+            x_BxSxD = block(x_BxSxD, mask, None)
+    return jnp.stack(found).astype(jnp.float32)

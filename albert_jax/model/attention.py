@@ -1,7 +1,7 @@
 """Scaled dot-product attention over all positions of a sequence (no causal mask), with float32 softmax.
 
-Three implementations: `attend` below runs everywhere; the kernels of `attention_splash` (TPU) and `attention_cudnn`
-(NVIDIA GPU) never hold all scores in memory and are imported only when chosen.
+Three implementations: `attend` runs everywhere; `attend_cudnn` (NVIDIA GPU) and the kernels of `attention_splash` (TPU)
+never hold all scores in memory.
 """
 
 import math
@@ -29,11 +29,10 @@ def backend(name: str) -> Callable[..., Array]:
     """
     if name == "xla":
         return attend
-    kernel: Callable[..., Array]
+    kernel: Callable[..., Array] = attend_cudnn
+    # Imported only when chosen: Pallas takes a while to load.
     if name == "splash":
         from albert_jax.model.attention_splash import attend as kernel
-    else:
-        from albert_jax.model.attention_cudnn import attend as kernel
 
     def checked(*q_k_v_mask: Array, dropout_rate: float = 0.0, dropout_keys: Array | None = None) -> Array:
         refuse(_kernel_misfits(name, dropout_rate))
@@ -92,11 +91,18 @@ def attend(
     """
     scale = 1.0 / math.sqrt(q_BxSxNxK.shape[-1])
     # Heads move beside the batch before the two products: these then read contiguous matrices in both passes.
-    q_BxNxSxK = q_BxSxNxK.swapaxes(1, 2) * jnp.asarray(scale, q_BxSxNxK.dtype)
-    k_BxNxSxK = k_BxSxNxK.swapaxes(1, 2)
-    v_BxNxSxK = v_BxSxNxK.swapaxes(1, 2)
+    q_BxNxSxK, k_BxNxSxK, v_BxNxSxK = (x.swapaxes(1, 2) for x in (q_BxSxNxK, k_BxSxNxK, v_BxSxNxK))
+    q_BxNxSxK = q_BxNxSxK * jnp.asarray(scale, q_BxSxNxK.dtype)
     scores_BxNxSxT = _scores(q_BxNxSxK, k_BxNxSxK)
     bias_Bx1x1xT = jnp.where(mask_BxS, 0.0, _MASK_BIAS)[:, None, None, :]
     probs_BxNxSxT = jax.nn.softmax(scores_BxNxSxT + bias_Bx1x1xT)
     probs_BxNxSxT = dropout(probs_BxNxSxT, dropout_rate, dropout_keys).astype(v_BxSxNxK.dtype)
     return jnp.einsum("BNST,BNTK->BNSK", probs_BxNxSxT, v_BxNxSxK).swapaxes(1, 2)
+
+
+def attend_cudnn(q_BxSxNxK: Array, k_BxSxNxK: Array, v_BxSxNxK: Array, mask_BxS: Array) -> Array:
+    """What `attend` computes without dropout, by cuDNN's fused kernels, in bfloat16."""
+    B, S = mask_BxS.shape
+    # A mask of the scores and not sequence lengths, because the padding mask may have holes.
+    mask_Bx1xSxT = jnp.broadcast_to(mask_BxS[:, None, None, :], (B, 1, S, S))
+    return jax.nn.dot_product_attention(q_BxSxNxK, k_BxSxNxK, v_BxSxNxK, mask=mask_Bx1xSxT, implementation="cudnn")

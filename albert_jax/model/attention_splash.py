@@ -34,7 +34,11 @@ def attend(q_BxSxNxK: Array, k_BxSxNxK: Array, v_BxSxNxK: Array, mask_BxS: Array
     mesh, over which the kernel cannot be split.
     """
     S, N = q_BxSxNxK.shape[1:3]
-    shards = _head_shards(N)
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    automatic = {name: mesh.shape[name] for name, kind in kinds if kind != AxisType.Manual and mesh.shape[name] > 1}
+    shards = automatic.pop(TENSOR, 1)
+    refuse(_unsplittable(N, shards, automatic))
     fill = -S % _LANES  # masked keys up to a multiple of 128, so that a sequence of 64 costs as much as one of 128
     q, k, v = (
         jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))).swapaxes(1, 2) for x in (q_BxSxNxK, k_BxSxNxK, v_BxSxNxK)
@@ -45,16 +49,6 @@ def attend(q_BxSxNxK: Array, k_BxSxNxK: Array, v_BxSxNxK: Array, mask_BxS: Array
     # differs: its outputs are means of its values, not weighted by the scores.
     ids_BxS = jnp.pad(mask_BxS.astype(jnp.int32), ((0, 0), (0, fill)))
     return _attend(shards, interpret, q, k, v, ids_BxS).swapaxes(1, 2)[:, :S]
-
-
-def _head_shards(heads: int) -> int:
-    """Devices that the heads are split over, by the mesh that the caller is traced under."""
-    mesh = jax.sharding.get_abstract_mesh()
-    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
-    automatic = {name: mesh.shape[name] for name, kind in kinds if kind != AxisType.Manual and mesh.shape[name] > 1}
-    shards = automatic.pop(TENSOR, 1)
-    refuse(_unsplittable(heads, shards, automatic))
-    return shards
 
 
 def _unsplittable(heads: int, shards: int, automatic: Iterable[str]) -> Iterator[str]:
@@ -102,11 +96,6 @@ def _specs(shards: int) -> tuple[P, P]:
     return (P(None, TENSOR), P(TENSOR)) if shards > 1 else (P(), P())
 
 
-def _unmarked(x: Array) -> Array:
-    """`x`; inside `_inner` the product forgets that it varies, as the kernel's results do. Compiled to nothing."""
-    return x * 1
-
-
 def _marked(x: Array, like: Array) -> Array:
     """`x` declared to vary over the mesh axes that `like` varies over."""
     missing = jax.typeof(like).manual_axis_type.varying - jax.typeof(x).manual_axis_type.varying
@@ -126,7 +115,8 @@ def _attend_fwd(shards: int, interpret: bool, q: Array, k: Array, v: Array, ids:
         _, N, S, _ = q.shape
         kernel = jax.vmap(_kernel(N, S, interpret))
         segments = library.SegmentIds(jnp.ones_like(ids), ids)
-        mixed, pull_back = jax.vjp(lambda *qkv: kernel(*qkv, segments), *map(_unmarked, (q, k, v)))
+        # Times 1, which compiles to nothing: the product forgets that it varies, as the kernel's results do.
+        mixed, pull_back = jax.vjp(lambda *qkv: kernel(*qkv, segments), q * 1, k * 1, v * 1)
         return mixed, jax.tree.map(lambda x: x[None], pull_back)
 
     mixed, pull_back = _inner(run, (heads, heads, heads, P()), (heads, kept))(q, k, v, ids)
@@ -137,7 +127,7 @@ def _attend_bwd(shards: int, interpret: bool, pull_back: Callable, grad: Array) 
     heads, kept = _specs(shards)
 
     def run(pull_back: Callable, grad: Array) -> tuple[Array, ...]:
-        return jax.tree.map(lambda x: x[0], pull_back)(_unmarked(grad))
+        return jax.tree.map(lambda x: x[0], pull_back)(grad * 1)
 
     grads = _inner(run, (kept, heads), heads)(pull_back, grad)
     return *(_marked(x, grad) for x in grads), None

@@ -79,16 +79,12 @@ class AlbertConfig:
                 f"model.attention 'cudnn' computes in bfloat16 and model.compute_dtype is {self.compute_dtype!r}; "
                 "set that to 'bfloat16' or model.attention to 'xla'"
             )
-        if self.attention == "cudnn" and (self.head_size % 8 or self.head_size > 128):
+        head_size = self.hidden_size // self.heads
+        if self.attention == "cudnn" and (head_size % 8 or head_size > 128):
             yield (
                 f"model.attention 'cudnn' takes heads of a multiple of 8 up to 128 and model.heads {self.heads} makes "
-                f"them {self.head_size} wide; change model.heads or set model.attention to 'xla'"
+                f"them {head_size} wide; change model.heads or set model.attention to 'xla'"
             )
-
-    @property
-    def head_size(self) -> int:
-        """Width of one attention head (K)."""
-        return self.hidden_size // self.heads
 
     @property
     def group_layers(self) -> tuple[int, ...]:

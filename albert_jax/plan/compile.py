@@ -156,7 +156,7 @@ def compile_step(job: Job, known: frozenset[str] = frozenset()) -> Program | str
 
     # ---- read off what it is
     config, length, predictions = task.config, task.tokens_per_example, task.predictions_per_example
-    per_token = train_flops_per_token(config, length, predictions, config.inner_groups)
+    per_token = train_flops_per_token(config, length, predictions)
     table = tuple(layout.table())
     if topology:
         limit = topology.chip.memory / topology.chip.devices

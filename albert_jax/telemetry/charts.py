@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
@@ -19,10 +19,18 @@ from albert_jax.telemetry.tables import format_count
 # on #12161c, so that one picture reads well on a white and on a dark page.
 INK = "#7d8590"
 COLORS = {"train": "#3b82f6", "validation": "#f08c00", "test": "#d6336c", "baseline": "#12a594"}
-# The font that comes with matplotlib: the same picture on every machine.
-_FAMILY = "DejaVu Sans"
-_SMALL: dict[str, Any] = {"color": INK, "fontsize": 9, "family": _FAMILY}
-_DPI = 160
+# Not the settings of the reader's matplotlib, and its own font: the same picture on every machine.
+_STYLE: Any = {
+    "font.family": "DejaVu Sans", "text.color": INK, "figure.constrained_layout.use": True,
+    "figure.titlesize": 11, "figure.titleweight": "bold", "savefig.dpi": 160, "savefig.transparent": True,
+    "axes.facecolor": "none", "axes.edgecolor": f"{INK}80", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.titlelocation": "left", "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlecolor": INK,
+    "axes.labelsize": 9, "axes.labelcolor": INK, "axes.axisbelow": True,
+    "axes.grid": True, "grid.color": INK, "grid.alpha": 0.22, "grid.linewidth": 0.7,
+    "xtick.color": INK, "xtick.labelsize": 8.5, "xtick.major.size": 3,
+    "ytick.color": INK, "ytick.labelsize": 8.5, "ytick.major.size": 3,
+    "legend.frameon": False, "legend.fontsize": 8, "legend.columnspacing": 1.0, "legend.borderaxespad": 0.0,
+}  # fmt: skip
 # A schedule has no noise in it, and smoothing would round its corners.
 _NOT_SMOOTHED = ("learning_rate",)
 # Sizes of something: an axis that does not begin at 0 would make their small changes look large.
@@ -32,6 +40,7 @@ _FROM_ZERO = ("learning_rate", "tokens_per_second")
 # ---- curves
 
 
+@rc_context(_STYLE)
 def draw_curve(score: Score, records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     """Draws a score of `metrics.jsonl` against the step to `path`; False, and no file, when no record holds it."""
     series: dict[str, np.ndarray] = {}
@@ -44,20 +53,20 @@ def draw_curve(score: Score, records: Sequence[Mapping[str, Any]], path: Path) -
         return False
 
     figure = _figure(5.2, 3.0)
-    axes = _axes(figure)
+    axes = figure.add_subplot()
     for kind, points in series.items():
         _draw_series(axes, kind, points, smoothed=score.name not in _NOT_SMOOTHED)
     if score.baseline is not None:
         axes.axhline(score.baseline, color=COLORS["baseline"], linewidth=1.4, linestyle=(0, (5, 3)),
                      label=score.baseline_text)  # fmt: skip
     _limit_values(axes, score, np.concatenate([points[:, 1] for points in series.values()]))
-    axes.set_title(score.chart_title, loc="left", color=INK, fontsize=11, fontweight="bold", family=_FAMILY)
-    axes.set_xlabel("step", **_SMALL)
+    axes.set_title(score.chart_title)
+    axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(_tick))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, 0) if score.is_share else FuncFormatter(_tick))
     _legend(axes, len(series) + (score.baseline is not None), handlelength=1.4)
-    figure.savefig(path, dpi=_DPI, transparent=True)
+    figure.savefig(path)
     return True
 
 
@@ -113,13 +122,14 @@ def _limit_values(axes: Axes, score: Score, values: np.ndarray) -> None:
 # ---- confusion matrix
 
 
+@rc_context(_STYLE)
 def draw_confusion(labels: Sequence[str], confusion: np.ndarray, path: Path) -> None:
     """`confusion` [C, C]: rows are the true classes, columns the predicted ones; colour is the share of the row, the
     number in a cell the count (left out beyond 25 classes)."""
     classes = len(labels)
     side = min(max(2.6, 0.42 * classes + 1.2), 13.0)
     figure = _figure(side + 1.0, side)
-    axes = _axes(figure)
+    axes = figure.add_subplot()
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     paint = np.zeros((classes, classes, 4))
@@ -131,8 +141,8 @@ def draw_confusion(labels: Sequence[str], confusion: np.ndarray, path: Path) -> 
     short, size = [_shortened(label, 22) for label in labels], 8.5 if classes <= 25 else max(3.5, 200 / classes)
     axes.set_xticks(range(classes), short, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
     axes.set_yticks(range(classes), short, fontsize=size)
-    axes.set_xlabel("predicted", color=INK, fontsize=9)
-    axes.set_ylabel("true", color=INK, fontsize=9)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
     axes.grid(False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -140,7 +150,7 @@ def draw_confusion(labels: Sequence[str], confusion: np.ndarray, path: Path) -> 
         color, weight = "white" if shares[row, column] > 0.28 else INK, "bold" if row == column else "normal"
         text = format_count(float(confusion[row, column]))
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7.5, fontweight=weight)
-    figure.savefig(path, dpi=_DPI, transparent=True)
+    figure.savefig(path)
 
 
 # ---- stacked bars
@@ -156,11 +166,12 @@ class Bar:
     limit_label: str = ""  # what stands beside the line
 
 
+@rc_context(_STYLE)
 def draw_bars(title: str, bars: Sequence[Bar], path: Path) -> None:
     """Bars one below the other, each with a scale and a legend of its own, to `path`."""
     figure = _figure(7.2, 1.5 * len(bars) + 0.4, title)
     for row, bar in enumerate(bars):
-        axes = _axes(figure, len(bars), 1, row)
+        axes = figure.add_subplot(len(bars), 1, row + 1)
         axes.spines["left"].set_visible(False)
         left = 0.0
         for color, (name, value) in zip((*COLORS.values(), INK), bar.parts.items(), strict=False):
@@ -169,14 +180,14 @@ def draw_bars(title: str, bars: Sequence[Bar], path: Path) -> None:
         if bar.limit:
             axes.axvline(bar.limit, color=INK, linewidth=1.6, linestyle=(0, (5, 3)))
             text = f"{bar.limit_label} {bar.limit:,.3g} "
-            axes.text(bar.limit, 0.5, text, ha="right", va="top", color=INK, fontsize=8)
+            axes.text(bar.limit, 0.5, text, ha="right", va="top", fontsize=8)
         axes.set_xlim(0, 1.06 * max(left, bar.limit) or 1.0)
         # Each bar has axes of its own, for GiB and milliseconds share no scale: nothing to read off the vertical one.
         axes.set_ylim(-0.5, 0.5)
         axes.set_yticks([])
-        axes.set_title(bar.label, loc="left", **_SMALL)
+        axes.set_title(bar.label, fontsize=9, fontweight="normal")
         _legend(axes, len(bar.parts), handlelength=0.9)
-    figure.savefig(path, dpi=_DPI, transparent=True)
+    figure.savefig(path)
 
 
 # ---- points
@@ -193,6 +204,7 @@ class Panel:
     whole: bool = False  # the numbers are whole
 
 
+@rc_context(_STYLE)
 def draw_points(title: str, label: str, values: Sequence[float], weak: Sequence[bool], panels: Sequence[Panel],
                 best: int, path: Path) -> None:  # fmt: skip
     """A panel for each of `panels` with a point at (its position, value) to `path`, three a row. Points of `weak` are
@@ -202,58 +214,40 @@ def draw_points(title: str, label: str, values: Sequence[float], weak: Sequence[
     figure = _figure(3.4 * columns + 0.4, 2.7 * rows + 0.3, title)
     faces = ["none" if hollow else COLORS["train"] for hollow in weak]
     for number, panel in enumerate(panels):
-        axes = _axes(figure, rows, columns, number)
+        axes = figure.add_subplot(rows, columns, number + 1)
         positions = [panel.words.index(word) for word in panel.positions] if panel.words else list(panel.positions)
+        if panel.log:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_locator(NullLocator())
+        locator = LogLocator(subs=(1.0, 2.0, 5.0)) if panel.log else MaxNLocator(6, integer=panel.whole)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
         if panel.words:
             axes.set_xticks(range(len(panel.words)), [_shortened(word, 16) for word in panel.words])
             axes.set_xlim(-0.5, len(panel.words) - 0.5)
-        elif panel.log:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.xaxis.set_minor_locator(NullLocator())
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=panel.whole))
-        if not panel.words:
-            axes.xaxis.set_major_formatter(FuncFormatter(_tick))
         axes.scatter(positions, values, s=22, facecolors=faces, edgecolors=COLORS["train"], linewidths=1.1, zorder=3)
         axes.scatter([positions[best]], [values[best]], s=95, facecolors="none", edgecolors=COLORS["validation"],
                      linewidths=1.8, zorder=4)  # fmt: skip
-        axes.set_xlabel(panel.label, **_SMALL)
+        axes.set_xlabel(panel.label)
         if number % columns == 0:
-            axes.set_ylabel(label, **_SMALL)
-    figure.savefig(path, dpi=_DPI, transparent=True)
+            axes.set_ylabel(label)
+    figure.savefig(path)
 
 
 # ---- what all share
 
 
 def _figure(width: float, height: float, title: str = "") -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
     # Not pyplot: it would look for a display, and keep every figure in memory.
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(width, height))
     if title:
-        figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=11, fontweight="bold", family=_FAMILY)
+        figure.suptitle(title, x=0.01, ha="left")
     return figure
-
-
-def _axes(figure: Figure, rows: int = 1, columns: int = 1, number: int = 0) -> Axes:
-    axes = figure.add_subplot(rows, columns, number + 1)
-    axes.set_facecolor("none")
-    axes.grid(True, color=INK, alpha=0.22, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=8.5, length=3)
-    for side, spine in axes.spines.items():
-        spine.set_color(INK)
-        spine.set_alpha(0.5)
-        spine.set_visible(side in ("left", "bottom"))
-    return axes
 
 
 def _legend(axes: Axes, entries: int, handlelength: float) -> None:
     # Beside the title, where no curve can be; loc="best" also takes a second on long curves.
-    axes.legend(frameon=False, labelcolor=INK, prop={"family": _FAMILY, "size": 8}, loc="lower right",
-                bbox_to_anchor=(1.0, 0.99), ncols=entries, handlelength=handlelength, columnspacing=1.0,
-                borderaxespad=0.0)  # fmt: skip
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=entries, handlelength=handlelength)
 
 
 def _shortened(text: str, length: int) -> str:

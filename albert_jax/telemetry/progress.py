@@ -26,18 +26,11 @@ T = TypeVar("T")
 class ProgressLine(AbstractContextManager[Any]):
     """Name, how much is done, details, time left.
 
-    On a terminal or in a notebook one live line; where the console is a file or a pipe, plain lines at most every
-    `plain_seconds` seconds.
+    On a terminal or in a notebook one live line; where the console is a file or a pipe, plain lines, the first of them
+    and each next one after `plain_seconds` seconds.
 
-    Args:
-        name: first words of the line.
-        total: how much there is to do, in any unit.
-        done: how much was done before; the time left counts from here.
-        counted: shows done and total as numbers too, not only the share.
-        shown: False prints nothing at all.
-        console: default is stderr.
-        plain_seconds: least seconds between two plain lines, and before the first.
-        clock: seconds, monotonic.
+    The time left counts from `done`, what was done before. `counted` shows done and total as numbers too, not only the
+    share. `shown` False prints nothing at all. The default `console` is stderr.
     """
 
     def __init__(
@@ -59,8 +52,9 @@ class ProgressLine(AbstractContextManager[Any]):
         self._drawn, self._next_plain, self._printed = clock(), clock() + plain_seconds, False
         self._details: Sequence[str] = ()
         # No auto_refresh: it takes a thread, and whoever works calls often enough.
-        self._rich = progress.Progress(_FittedColumn(self), console=console, auto_refresh=False, get_time=clock,
-                                       speed_estimate_period=_PACE_SECONDS, disable=not self._live)  # fmt: skip
+        self._rich = progress.Progress(progress.RenderableColumn(self), console=console, auto_refresh=False,
+                                       get_time=clock, speed_estimate_period=_PACE_SECONDS,
+                                       disable=not self._live)  # fmt: skip
         self._rich.add_task(name, total=total, completed=done)
         (self._task,) = self._rich.tasks
         self._rich.start()
@@ -118,26 +112,14 @@ class ProgressLine(AbstractContextManager[Any]):
             return [*parts, f"took {format_seconds(self._task.finished_time)}"]
         return parts if self.seconds_left is None else [*parts, f"{format_seconds(self.seconds_left)} left"]
 
-
-class _FittedColumn(progress.ProgressColumn):
-    """The whole line in the width of the console: a bar, and as many parts as fit."""
-
-    def __init__(self, line: ProgressLine):
-        super().__init__()
-        self._line = line
-
-    def render(self, task: progress.Task) -> "_FittedColumn":
-        return self
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        parts, width = self._line.parts(), 16
-        while len(parts) > 2 and len(" | ".join(parts)) + width + 1 > options.max_width:
-            if width:
-                width = 0
+        """The live line in the width of the console: a bar, and as many parts as fit."""
+        parts, bar = self.parts(), [ProgressBar(max(self._total, 1), self.done, width=16)]
+        while len(parts) > 2 and len(" | ".join(parts)) + 16 * len(bar) + 1 > options.max_width:
+            if bar:
+                bar.clear()
             else:
                 del parts[-2]  # the last is the time left, which one looks for
-        task = self._line._task
-        bar = [ProgressBar(total=max(task.total or 0, 1), completed=task.completed, width=width)] if width else []
         line = Table.grid(padding=(0, 1))
         line.add_row(*bar, Text(" | ".join(parts), no_wrap=True, overflow="ellipsis"))
         yield line

@@ -1,4 +1,4 @@
-"""The files that a run leaves for people and for `report`: metrics.jsonl, baselines.json, evaluation-SPLIT.json.
+"""The files that a run leaves for people and for `report`: metrics.jsonl and evaluation-SPLIT.json.
 
 One JSON object a line, `{"step": 40, "kind": "train", "loss": 6.02, ...}`, with kind "train", "validation",
 "test" or "event" (which has "text" instead of scalars). Strict JSON has no NaN, so a value that is not
@@ -17,10 +17,9 @@ import jax
 import numpy as np
 
 from albert_jax.errors import AlbertError
-from albert_jax.files import read_object, reading, write_atomically, write_json
+from albert_jax.files import read_object, reading, write_atomically
 
 METRICS = "metrics.jsonl"
-BASELINES = "baselines.json"
 ADVICE = "free space or choose another --workdir"  # for a file of the workdir that cannot be written
 
 
@@ -30,11 +29,9 @@ def make_record(step: int, kind: str, scalars: Mapping[str, float]) -> dict[str,
     >>> make_record(40, "train", {"loss": math.nan, "mlm_accuracy": 0.25})
     {'step': 40, 'kind': 'train', 'loss': None, 'mlm_accuracy': 0.25, 'nonfinite': {'loss': 'nan'}}
     """
-    record: dict[str, Any] = {"step": step, "kind": kind}
-    record |= {name: value if math.isfinite(value) else None for name, value in scalars.items()}
-    if broken := {name: str(value) for name, value in scalars.items() if not math.isfinite(value)}:
-        record["nonfinite"] = broken
-    return record
+    broken = {name: str(value) for name, value in scalars.items() if not math.isfinite(value)}
+    record = {"step": step, "kind": kind, **scalars, **dict.fromkeys(broken)}
+    return record | {"nonfinite": broken} if broken else record
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
@@ -107,18 +104,6 @@ def to_numbers(scalars: Mapping[str, Any]) -> dict[str, float]:
             # 0.10000000149011612. Nothing is lost and the file stays readable.
             numbers[name] = float(str(number)) if isinstance(number, np.float32) else float(number)
     return numbers
-
-
-def write_baselines(workdir: str | Path, baselines: Mapping[str, float]) -> None:
-    """Stores what a model that looks at nothing reaches (nats; share 0..1) as workdirs did before scores.json:
-    `unigram_entropy` and `unigram_accuracy` of pretraining, `majority_accuracy` of fine-tuning."""
-    write_json(Path(workdir) / BASELINES, {name: float(value) for name, value in baselines.items()}, ADVICE)
-
-
-def read_baselines(workdir: str | Path) -> dict[str, float]:
-    """What `write_baselines` stored; nothing where it is absent. Raises AlbertError when the file is damaged."""
-    path = Path(workdir) / BASELINES
-    return read_object(path, "run train again, which writes it") if path.exists() else {}
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:

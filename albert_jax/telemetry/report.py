@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from albert_jax.errors import AlbertError, retold
-from albert_jax.files import unwritable, write_atomically
+from albert_jax.files import write_atomically
 from albert_jax.telemetry.records import ADVICE, METRICS, read_evaluation, read_metrics
 from albert_jax.telemetry.scores import LEARNING_RATE, THROUGHPUT, Score, filled, read_scores
 from albert_jax.telemetry.tables import format_count, format_seconds, report_rows
@@ -52,15 +53,13 @@ def write_report(workdir: str | Path) -> Path:
         scores = [filled(score, evaluation.get("baselines", {})) for score in scores]
 
     directory = workdir / "report"
-    try:
+    with retold(lambda said: f"{directory}: cannot be written ({said}); free space or fix its rights", OSError):
         directory.mkdir(exist_ok=True)
         # A score that the run no longer has must not stay as a picture beside the new page.
         for stale in directory.glob("*.png"):
             stale.unlink()
         curves = _curves(scores, records, directory)
         shown = [_evaluation(path, evaluation, directory) for path, evaluation in evaluations.items()]
-    except OSError as error:
-        raise unwritable(directory, error, "free space or fix its rights") from error
 
     template = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
@@ -188,17 +187,14 @@ def _configuration(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     nested = {name: value for name, value in experiment.items() if isinstance(value, Mapping)}
     plain = {name: value for name, value in experiment.items() if name not in nested}
     groups = {"experiment": plain, **nested} if plain else nested
-    return [(name, _flatten(values)) for name, values in groups.items()]
+    return [(name, _configuration_rows(values)) for name, values in groups.items()]
 
 
-def _flatten(values: Record, prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            rows += _flatten(value, f"{prefix}{name}.")
-        else:
-            rows.append((prefix + name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
-    return rows
+def _configuration_rows(values: Record) -> list[tuple[str, str]]:
+    # An empty dict within is a value, to be shown.
+    flat = flatten_dict(dict(values), sep=".", is_leaf=lambda path, value: bool(path) and not value)
+    texts = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in flat.values())
+    return list(zip(flat, texts, strict=True))
 
 
 # ---- small things

@@ -1,8 +1,14 @@
 """What a run reports while it goes: the progress line, metrics.jsonl, TensorBoard, W&B, a profile.
 
-The sinks are in `sinks.py`, the format of the records is in `records.py`.
+The format of the records is in `records.py`. One more sink is a class with the methods of `TensorBoard`,
+a field of `TelemetryConfig` and a line in `Telemetry`.
 """
 
+import importlib.util
+import json
+import math
+import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,10 +17,11 @@ from typing import Any
 
 import jax
 
+from albert_jax.errors import retold
 from albert_jax.fields import knob
-from albert_jax.telemetry import sinks
+from albert_jax.files import write_atomically
 from albert_jax.telemetry.progress import Progress
-from albert_jax.telemetry.records import to_numbers
+from albert_jax.telemetry.records import ADVICE, METRICS, drop_after, make_record, to_numbers
 from albert_jax.telemetry.scores import Score
 from albert_jax.telemetry.watch import CollapseWatch
 
@@ -42,45 +49,34 @@ class TelemetryConfig:
 class Telemetry(AbstractContextManager["Telemetry"]):
     """The one thing that the loop reports to.
 
-    Args:
-        workdir: directory of the run; made when missing.
-        config: see `TelemetryConfig`.
-        total_steps: where the run ends, for time left.
-        start_step: step of the state that training continues from: records of later steps are dropped.
-            0 is a fresh start and drops all. None appends and drops nothing.
-        name: first word of the progress line.
-        scores: of the task, for the progress line; None takes those that this package knows.
-        watch: is fed the training records; its sentences become events.
-        experiment: the configuration, shown by W&B.
-        progress: replaces the progress line that would be made, for instance by one whose console is quiet.
-
     Raises AlbertError when `metrics.jsonl` cannot be written, or holds a broken line other than its last.
     """
 
     def __init__(
         self,
-        workdir: str | Path,
+        workdir: str | Path,  # made when missing
         config: TelemetryConfig,
-        total_steps: int,
+        total_steps: int,  # where the run ends, for the time left
+        # Training continues from this step, and records of later ones are dropped: of a fresh start (0) all. None
+        # appends and drops nothing.
         start_step: int | None = None,
         *,
-        name: str = "train",
-        scores: Sequence[Score] | None = None,
-        watch: CollapseWatch | None = None,
-        experiment: Mapping[str, Any] | None = None,
-        progress: Progress | None = None,
+        name: str = "train",  # first word of the progress line
+        scores: Sequence[Score] | None = None,  # of the task, for the progress line
+        watch: CollapseWatch | None = None,  # is fed the training records; its sentences become events
+        experiment: Mapping[str, Any] | None = None,  # the configuration, shown by W&B
+        progress: Progress | None = None,  # instead of the line that is made here
     ):
         workdir, self._watch = Path(workdir), watch
         # Before the progress line: an error of this would be printed into a live line that nobody closes.
-        self._metrics = sinks.MetricsFile(workdir, start_step)
-        self._progress = progress or Progress(
-            total_steps, start_step or 0, name, scores, plain_seconds=config.plain_seconds
-        )
-        self._optional = sinks.OptionalSinks(self.say)
+        self._metrics = MetricsFile(workdir, start_step)
+        seconds = config.plain_seconds
+        self._progress = progress or Progress(total_steps, start_step or 0, name, scores, plain_seconds=seconds)
+        self._optional = OptionalSinks(self.say)
         if config.tensorboard:
-            self._optional.open("TensorBoard", lambda: sinks.TensorBoard(workdir, start_step))
+            self._optional.open("TensorBoard", lambda: TensorBoard(workdir, start_step))
         if config.wandb:
-            self._optional.open("W&B", lambda: sinks.WandB(workdir, config.wandb_project, experiment))
+            self._optional.open("W&B", lambda: WandB(workdir, config.wandb_project, experiment))
         self._profile = _ProfileWindow(workdir / "profile", config.profile_from, config.profile_steps, self.say)
 
     def log(self, step: int, kind: str, scalars: Mapping[str, Any]) -> None:
@@ -124,13 +120,138 @@ class Telemetry(AbstractContextManager["Telemetry"]):
 class NullTelemetry(Telemetry):
     """What a process that is not the first reports to: it writes nothing, and waits for no value."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
         pass
 
-    def _nothing(self, *arguments: Any, **keywords: Any) -> None:
-        pass
+    log = event = say = tick = close = __init__
 
-    log = event = say = tick = close = _nothing
+
+# ---- where the scalars go: metrics.jsonl always, TensorBoard and W&B where they are installed
+
+
+class MetricsFile:
+    """`metrics.jsonl`, the record that all else can be made from."""
+
+    def __init__(self, workdir: Path, start_step: int | None):
+        self._path = workdir / METRICS
+        with self._writing():
+            workdir.mkdir(parents=True, exist_ok=True)
+            # What an earlier attempt wrote past its checkpoint will come again, and steps must never go back.
+            drop_after(self._path, start_step)
+            self._file = self._path.open("a", encoding="utf-8")
+
+    def write(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
+        self._append(make_record(step, kind, scalars))
+
+    def event(self, step: int, text: str) -> None:
+        self._append({"step": step, "kind": "event", "text": text})
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        with self._writing():
+            self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            # A kill loses nothing, and `tail -f` shows the run as it is.
+            self._file.flush()
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return retold(lambda message: f"{self._path}: cannot be written ({message}); {ADVICE}", OSError)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class NotInstalled(Exception):
+    """An optional package is absent: worth one line, not an alarm."""
+
+
+class TensorBoard:
+    """Event files in WORKDIR/tensorboard by tensorboardX, which needs no TensorFlow. Tags are KIND/SCALAR."""
+
+    def __init__(self, workdir: Path, start_step: int | None):
+        if importlib.util.find_spec("tensorboardX") is None:
+            raise NotInstalled("the tensorboardX package is not installed (metrics.jsonl has everything)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # protobuf's, about its own version
+            from tensorboardX import SummaryWriter
+        # purge_step makes TensorBoard forget what an earlier attempt logged from there on.
+        purge = None if start_step is None else start_step + 1 if start_step else 0
+        # Files are named by host and second: without a suffix a quick restart would overwrite the first one.
+        suffix = f".{os.getpid()}.from-{start_step or 0}"
+        self._writer = SummaryWriter(str(workdir / "tensorboard"), "", purge, flush_secs=10, filename_suffix=suffix)
+
+    def write(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            # tensorboardX prints a warning for each NaN, which would bury the one of the collapse watch.
+            if math.isfinite(value):
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandB:
+    """One W&B run a workdir, found again after a resume by the id stored beside the metrics."""
+
+    def __init__(self, workdir: Path, project: str, experiment: Mapping[str, Any] | None):
+        if importlib.util.find_spec("wandb") is None:
+            raise NotInstalled("the wandb package is not installed; pip install wandb")
+        import wandb
+
+        stored = workdir / "wandb-id.txt"
+        identity = stored.read_text(encoding="utf-8").strip() if stored.exists() else os.urandom(6).hex()
+        self._run = wandb.init(project=project, id=identity, name=workdir.resolve().name, dir=str(workdir),
+                               resume="allow", config=dict(experiment or {}))  # fmt: skip
+        write_atomically(stored, identity + "\n", ADVICE)
+
+    def write(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
+        # W&B ignores steps that it has seen; those that a resumed run repeats are the same numbers anyway.
+        self._run.log({f"{kind}/{name}": value for name, value in scalars.items()}, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+# Sinks whose absence this process has reported. Of the process, not the run: a study opens many runs.
+_REPORTED_ABSENT: set[str] = set()
+
+
+Sink = TensorBoard | WandB
+
+
+class OptionalSinks:
+    """Sinks of other packages. One that fails is reported with `say` and dropped: no run may end for it."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say = say
+        self._sinks: dict[str, Sink] = {}
+
+    def open(self, name: str, make: Callable[[], Sink]) -> None:
+        try:
+            self._sinks[name] = make()
+        except NotInstalled as error:
+            if name not in _REPORTED_ABSENT:
+                self._say(f"{name} is off: {error}")
+                _REPORTED_ABSENT.add(name)
+        # Whatever another package raises: the scalars are in metrics.jsonl anyway.
+        except Exception as error:
+            self._say(f"{name} is off: {type(error).__name__}: {error}")
+
+    def write(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
+        self._each(lambda sink: sink.write(step, kind, scalars))
+
+    def close(self) -> None:
+        self._each(lambda sink: sink.close())
+        self._sinks.clear()
+
+    def _each(self, action: Callable[[Sink], None]) -> None:
+        for name, sink in list(self._sinks.items()):
+            try:
+                action(sink)
+            except Exception as error:
+                del self._sinks[name]
+                self._say(f"{name} is off from here on: {type(error).__name__}: {error}")
+
+
+# ---- the profile
 
 
 class _ProfileWindow:

@@ -10,38 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.errors import retold
-from albert_jax.files import read_json, reading, write_json
-from albert_jax.telemetry.records import read_baselines
+from albert_jax.files import read_json, read_object, reading, write_json
 from albert_jax.telemetry.tables import format_count
 
 FILE = "scores.json"
+OLD_BASELINES = "baselines.json"  # of a workdir from before there was a scores.json
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number that an evaluation gives, or that a run measures about itself. Raises AlbertError for a wrong format.
+    """A number that an evaluation gives, or that a run measures about itself. Raises AlbertError for a wrong format."""
 
-    Attributes:
-      name: in records and files
-      label: in reports and on the progress line; empty takes the name with spaces
-      format: as Python formats the number, such as ".3f" or ".1%"; "si" writes 15.2k
-      higher_is_better: which way a better model goes
-      baseline: what a model that looks at nothing reaches; None where nobody knows
-      against: what that baseline is, such as "majority class"; a score that has one gets a curve
-      headline: shown on the progress line and as a tile and a curve of the report
-      chart: title of the curve; empty takes the label
-      unit: follows the number, and on the progress line stands for the label
-    """
-
-    name: str
-    label: str = ""
-    format: str = ".4f"
+    name: str  # in records and files
+    label: str = ""  # in reports and on the progress line; empty takes the name with spaces
+    format: str = ".4f"  # as Python formats the number, such as ".3f" or ".1%"; "si" writes 15.2k
     higher_is_better: bool = True
-    baseline: float | None = None
-    against: str = ""
-    headline: bool = False
-    chart: str = ""
-    unit: str = ""
+    baseline: float | None = None  # what a model that looks at nothing reaches; None where nobody knows
+    against: str = ""  # what that baseline is, such as "majority class"; a score that has one gets a curve
+    headline: bool = False  # shown on the progress line and as a tile and a curve of the report
+    chart: str = ""  # title of the curve; empty takes the label
+    unit: str = ""  # follows the number, and on the progress line stands for the label
 
     def __post_init__(self) -> None:
         # Try the format where it is declared: a typo would otherwise end a run at its first record.
@@ -128,12 +116,12 @@ KNOWN = {
     )
 }
 # Files of the same age call a baseline by what it is, not by its score.
-_OLD_BASELINES = {"mlm_accuracy": "unigram_accuracy", "mlm_loss": "unigram_entropy", "accuracy": "majority_accuracy"}
+_OLD_NAMES = {"mlm_accuracy": "unigram_accuracy", "mlm_loss": "unigram_entropy", "accuracy": "majority_accuracy"}
 
 
 def filled(score: Score, baselines: Mapping[str, float]) -> Score:
     """`score` with its baseline, where `baselines` have one under its name or under the one in older files."""
-    return score.with_baseline(baselines.get(score.name, baselines.get(_OLD_BASELINES.get(score.name, ""))))
+    return score.with_baseline(baselines.get(score.name, baselines.get(_OLD_NAMES.get(score.name, ""))))
 
 
 def of_name(name: str, baselines: Mapping[str, float] | None = None) -> Score:
@@ -151,11 +139,11 @@ def read_scores(workdir: str | Path) -> dict[str, Score]:
 
     Raises AlbertError when a file is damaged.
     """
-    path = Path(workdir) / FILE
-    if not path.exists():
-        baselines = read_baselines(workdir)
-        return {name: filled(score, baselines) for name, score in KNOWN.items()}
+    path, older = Path(workdir) / FILE, Path(workdir) / OLD_BASELINES
     advice = "run train again, which writes it"
+    if not path.exists():
+        baselines = read_object(older, advice) if older.exists() else {}
+        return {name: filled(score, baselines) for name, score in KNOWN.items()}
     stored = read_json(path, advice)
     with reading(path, advice):
         return {each["name"]: Score(**each) for each in stored}

@@ -15,10 +15,7 @@ _PLAIN_WIDTH = 160
 def print_table(
     title: str, headers: Sequence[str], rows: Sequence[Sequence[Any]], console: Console | None = None
 ) -> None:
-    """Prints `rows` under `headers`: floats with four decimals, None as a dash, numbers to the right.
-
-    >>> print_table("demo", ("score", "value", "baseline"), [("MLM accuracy", 0.3127, 0.047)])
-    """
+    """Prints `rows` under `headers`: floats with four decimals, None as a dash, numbers to the right."""
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, title_style="bold", title_justify="left")
     for column, header in enumerate(headers):
         cells = [row[column] for row in rows if column < len(row) and row[column] is not None]

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -20,37 +21,28 @@ from albert_jax.model.config import AlbertConfig
 # ---------------------------------------------------------------------------------------------- FLOPs
 
 
-def forward_flops_per_token(
-    config: AlbertConfig, sequence_length: int, predictions: float = 0, blocks_per_layer: int = 1
-) -> float:
+def forward_flops_per_token(config: AlbertConfig, sequence_length: int, predictions: float = 0) -> float:
     """Matmul FLOPs of one forward pass, per token position (padding included), a multiply-add being 2.
 
-    With S = `sequence_length` and P = `predictions` (masked positions that are decoded per sequence, 0 when
-    there is no MLM head)::
-
-        L (8 D^2 + 4 D F + 4 S D)     Q, K, V, output; the two feed-forward matmuls; scores and mixing
-        + 2 E D                       embedding factor to hidden width; nothing when E = D (no such layer)
-        + P/S (2 D E + 2 E V)         MLM transform, and decoding with the tied table
-        + 2 D^2 / S                   pooler, one position a sequence
-
-    `blocks_per_layer` multiplies L: ALBERT's inner groups.
+    `predictions` (P) are the masked positions of a sequence that are decoded, 0 when there is no MLM head.
     """
     # Left out, for they stay below one part in a thousand: biases, LayerNorm, softmax, GELU, order and other heads.
-    D, E, F, V, S = (config.hidden_size, config.embedding_size, config.feed_forward_size, config.vocab_size,
-                     sequence_length)  # fmt: skip
-    layers = config.layers * blocks_per_layer * (8 * D**2 + 4 * D * F + 4 * S * D)
+    L, D, E, S = config.layers * config.inner_groups, config.hidden_size, config.embedding_size, sequence_length
+    F, V, P = config.feed_forward_size, config.vocab_size, predictions
+    # Query, key, value and output; the two matmuls of the feed-forward part; scores and mixing.
+    layers = L * (8 * D**2 + 4 * D * F + 4 * S * D)
     projection = 2 * E * D if E != D else 0
-    decoding = predictions / S * (2 * D * E + 2 * E * V)
+    # The transform of the MLM head, and the product with the tied table.
+    decoding = P / S * (2 * D * E + 2 * E * V)
+    # The pooler works on one position of a sequence.
     return layers + projection + decoding + 2 * D**2 / S
 
 
-def train_flops_per_token(
-    config: AlbertConfig, sequence_length: int, predictions: float = 0, blocks_per_layer: int = 1
-) -> float:
+def train_flops_per_token(config: AlbertConfig, sequence_length: int, predictions: float = 0) -> float:
     """Model FLOPs of one training step per token position."""
     # The gradient of each matmul with respect to each of its two operands is a matmul of the same size. What
     # rematerialisation repeats costs time and is no work of the model, so it does not raise this number.
-    return 3.0 * forward_flops_per_token(config, sequence_length, predictions, blocks_per_layer)
+    return 3.0 * forward_flops_per_token(config, sequence_length, predictions)
 
 
 def traced_matmul_flops(jaxpr: Any) -> int:
@@ -108,7 +100,7 @@ def machine_peak(devices: list[jax.Device] | None = None) -> float | None:
     return None if peak is None else peak * len(devices)
 
 
-def measure_matmul_peak(sizes: tuple[int, ...] = (1024, 2048), seconds: float = 0.5, dtype: Any = np.float32) -> float:
+def measure_matmul_peak(sizes: tuple[int, ...] = (1024, 2048), seconds: float = 0.5) -> float:
     """FLOP/s of the fastest square matmul that jitted JAX does on the default device, best of many repeats: of each
     size in order, then in rounds until `seconds` are spent. Compilation comes on top."""
     multiply = jax.jit(lambda left, right: left @ right)
@@ -119,7 +111,7 @@ def measure_matmul_peak(sizes: tuple[int, ...] = (1024, 2048), seconds: float = 
         # A single run of this size would take more than the time there is.
         if best and 2 * (2 * size**3 / best) > seconds:
             break
-        operands.append(jax.device_put(random.random((size, size), np.float32).astype(dtype)))
+        operands.append(jax.device_put(random.random((size, size), np.float32)))
         # The first run compiles: it is not counted.
         _matmul_rate(multiply, operands[-1])
         best = max(best, _matmul_rate(multiply, operands[-1]))
@@ -134,46 +126,27 @@ def _matmul_rate(multiply: Callable[..., jax.Array], matrix: jax.Array) -> float
     return 2 * matrix.shape[0] ** 3 / (time.perf_counter() - start)
 
 
-def peak_share(tokens_per_second: float, flops_per_token: float, peak: float | None) -> float | None:
-    """Share of `peak` FLOP/s that goes into the model's matmuls (MFU), or None for an unknown peak."""
-    return None if not peak else tokens_per_second * flops_per_token / peak
-
-
 # ---------------------------------------------------------------------------------------------- clock
 
 
+@dataclass
 class Meter:
     """Turns step numbers into tokens/s, model FLOP/s, MFU and share of time spent waiting for data.
 
     `lap(step)` is called when the result of `step` has arrived. The first lap only starts the clock; make it
-    after the first step, so that compilation is in no figure::
-
-        with meter.waiting():
-            batch = next(batches)
-        with meter.devices():
-            state, metrics = train_step(state, batch)
-        ...
-        scalars |= meter.lap(step)
-
-    Args:
-        tokens_per_step: token positions of one optimizer step, all devices and micro-batches together.
-        flops_per_token: from `train_flops_per_token`.
-        peak: FLOP/s of all devices together from `machine_peak`; None leaves `peak_share` (MFU) out.
-        clock: seconds, monotonic.
+    after the first step, so that compilation is in no figure.
 
     Attributes:
         host_seconds: of the last lap, outside `devices()`: the mean of a step, and the longest stretch.
     """
 
-    def __init__(
-        self,
-        tokens_per_step: int,
-        flops_per_token: float = 0.0,
-        peak: float | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ):
-        self._tokens, self._flops, self._peak, self._clock = tokens_per_step, flops_per_token, peak, clock
-        self._born = clock()
+    tokens_per_step: int  # token positions of one optimizer step, all devices and micro-batches together
+    flops_per_token: float = 0.0  # from `train_flops_per_token`
+    peak: float | None = None  # FLOP/s of all devices from `machine_peak`; None leaves `peak_share` (MFU) out
+    clock: Callable[[], float] = time.perf_counter  # seconds, monotonic
+
+    def __post_init__(self) -> None:
+        self._born = self.clock()
         self._step: int | None = None
         self._since = self._waited = self._paused = self._on_devices = 0.0
         self._host_since = self._longest = 0.0
@@ -184,44 +157,44 @@ class Meter:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Time in this block counts as waiting for data."""
-        start = self._clock()
+        start = self.clock()
         yield
-        self._waited += self._clock() - start
+        self._waited += self.clock() - start
 
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Time in this block (evaluation, saving) is not training and counts nowhere but in `seconds`."""
-        start = self._clock()
+        start = self.clock()
         yield
-        spent = self._clock() - start
+        spent = self.clock() - start
         self._paused += spent
         self._host_since += spent
 
     @contextmanager
     def devices(self) -> Iterator[None]:
         """Time in this block is the devices', and waiting for other processes; the rest is this host's own."""
-        start = self._clock()
+        start = self.clock()
         self._longest = max(self._longest, start - self._host_since)
         yield
-        self._host_since = self._clock()
+        self._host_since = self.clock()
         self._on_devices += self._host_since - start
 
     def lap(self, step: int) -> dict[str, float]:
         """Scalars since the last lap: tokens_per_second, seconds_per_step, model_flops_per_second (where FLOPs a token
         are known), data_wait_share, peak_share (both 0..1) and seconds since the meter was made. Only `seconds` on the
         first lap or when no step has passed."""
-        now = self._clock()
+        now = self.clock()
         scalars = {"seconds": now - self._born}
         if self._step is not None and step > self._step:
             spent = max(now - self._since - self._paused, 1e-9)
             steps = step - self._step
-            rate = steps * self._tokens / spent
+            rate = steps * self.tokens_per_step / spent
             scalars |= {"tokens_per_second": rate, "seconds_per_step": spent / steps}
             scalars["data_wait_share"] = min(self._waited / spent, 1.0)
-            if self._flops:
-                scalars["model_flops_per_second"] = rate * self._flops
-            if share := peak_share(rate, self._flops, self._peak):
-                scalars["peak_share"] = share
+            if self.flops_per_token:
+                scalars["model_flops_per_second"] = rate * self.flops_per_token
+                if self.peak:
+                    scalars["peak_share"] = rate * self.flops_per_token / self.peak
             # A slow host is found by its own time: in a collective all wait for it, so that spent is the same for all.
             self.host_seconds = {"mean": max(spent - self._on_devices, 0.0) / steps, "longest": self._longest}
         self._step, self._since, self._waited, self._paused = step, now, 0.0, 0.0

@@ -20,13 +20,11 @@ class WatchConfig:
     mlm_margin: float = 0.1  # nats below the unigram entropy that count as having learned something
     order_margin: float = 0.01  # nats below ln 2 that count as having learned something
 
-    def build(self, unigram_entropy: float | None) -> "CollapseWatch":
-        """A watch for a corpus of this unigram entropy (nats); None judges order and non-finite only."""
-        return CollapseWatch(self, unigram_entropy)
-
 
 class CollapseWatch:
     """Feed it every training record; it answers with what the user should read, usually nothing.
+
+    `unigram_entropy` is that of the corpus in nats; None judges order and non-finite only.
 
     Three conditions, each reported at most once in the life of the object: the running mean of the MLM loss is
     not below the unigram entropy, that of the order loss is not below ln 2, or a loss is not a number.
@@ -56,13 +54,23 @@ class CollapseWatch:
         config, entropy = self._config, self._entropy
         for name in ("loss", "mlm_loss", "order_loss"):
             if not math.isfinite(scalars.get(name, 0.0)):
-                yield "finite", _not_finite(step, name, scalars[name])
+                text = (
+                    f"{name} is {scalars[name]} at step {step}. Likely causes: learning rate too high or warm-up "
+                    "too short for this batch size, no gradient clipping, or a compute dtype of float16."
+                )
+                yield "finite", text
         mlm = self._mean_after(step, config.grace_steps, self._mlm, scalars.get("mlm_loss"))
         if mlm is not None and entropy is not None and mlm > entropy - config.mlm_margin:
             yield "mlm", _mlm_collapsed(step, mlm, entropy, config.mlm_margin)
         order = self._mean_after(step, config.order_grace_steps, self._order, scalars.get("order_loss"))
         if order is not None and order > LN2 - config.order_margin:
-            yield "order", _order_collapsed(step, order)
+            text = (
+                f"sentence-order loss {order:.3f} sits at ln 2 = {LN2:.3f} at step {step}: the order head guesses. "
+                "Likely causes: learning rate too high or not scaled to the batch size, segments too short to tell "
+                "their order, order labels drawn independently of the swap, or simply too few steps (order is learned "
+                "after MLM)."
+            )
+            yield "order", text
 
     @staticmethod
     def _mean_after(step: int, grace: int, seen: deque[float], value: float | None) -> float | None:
@@ -71,13 +79,6 @@ class CollapseWatch:
         seen.append(value)
         # A single batch is noisy enough to cross either margin, so no verdict before the window is full.
         return sum(seen) / len(seen) if len(seen) == seen.maxlen else None
-
-
-def _not_finite(step: int, name: str, value: float) -> str:
-    return (
-        f"{name} is {value} at step {step}. Likely causes: learning rate too high or warm-up "
-        "too short for this batch size, no gradient clipping, or a compute dtype of float16."
-    )
 
 
 def _mlm_collapsed(step: int, loss: float, entropy: float, margin: float) -> str:
@@ -90,12 +91,4 @@ def _mlm_collapsed(step: int, loss: float, entropy: float, margin: float) -> str
         f"MLM loss {loss:.2f} {relation} the corpus' unigram entropy {entropy:.2f} nats at step {step}: the model "
         f"{meaning}. Likely causes: learning rate not scaled to the batch size, warm-up longer than the run so far or "
         "too short, a compute dtype of float16, or labels that do not belong to the masked positions."
-    )
-
-
-def _order_collapsed(step: int, loss: float) -> str:
-    return (
-        f"sentence-order loss {loss:.3f} sits at ln 2 = {LN2:.3f} at step {step}: the order head guesses. Likely "
-        "causes: learning rate too high or not scaled to the batch size, segments too short to tell their order, order "
-        "labels drawn independently of the swap, or simply too few steps (order is learned after MLM)."
     )

@@ -20,7 +20,7 @@ from albert_jax.engine.sharding import MeshConfig
 from albert_jax.engine.state import initial_params, lay_out
 from albert_jax.engine.step import make_gradients
 from albert_jax.errors import AlbertError
-from albert_jax.model import attention, attention_cudnn, attention_splash
+from albert_jax.model import attention, attention_splash
 from albert_jax.model.config import albert
 from albert_jax.tasks.pretrain import PretrainObjective, random_batch
 
@@ -156,7 +156,7 @@ def test_cudnn_is_given_the_same_mask_and_scale(monkeypatch):
     other = partial(jax.nn.dot_product_attention)
     monkeypatch.setattr(jax.nn, "dot_product_attention", lambda *a, **k: other(*a, **{**k, "implementation": "xla"}))
     arrays = inputs(64, jnp.bfloat16)
-    got = outputs_and_gradients(attention_cudnn.attend, *arrays)
+    got = outputs_and_gradients(attention.attend_cudnn, *arrays)
     for x, want in zip(got, outputs_and_gradients(attention.attend, *arrays), strict=True):
         np.testing.assert_allclose(x, want, atol=0.05)
 

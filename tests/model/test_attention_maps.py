@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from albert_jax.errors import AlbertError
-from albert_jax.model.attention_maps import attention_probabilities
+from albert_jax.model.albert import attention_probabilities
 from tests.model.test_albert import SMALL, batch, build, enlarge
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from albert_jax.errors import AlbertError
-from albert_jax.telemetry.records import write_baselines
 from albert_jax.telemetry.scores import FILE, KNOWN, MEASURES, Score, loss, of_name, read_scores, share, write_scores
 
 WITHIN_ONE = share("within_one", headline=True).with_baseline(np.float32(0.25), "always 3 stars")
@@ -21,7 +20,7 @@ def test_scores_come_back_from_the_workdir(tmp_path):
 
 def test_an_older_workdir_has_the_scores_of_its_time(tmp_path):
     assert read_scores(tmp_path) == KNOWN
-    write_baselines(tmp_path, {"unigram_entropy": 6.43, "unigram_accuracy": 0.047})
+    (tmp_path / "baselines.json").write_text(json.dumps({"unigram_entropy": 6.43, "unigram_accuracy": 0.047}))
     scores = read_scores(tmp_path)
     assert [scores[name].baseline for name in ("mlm_loss", "mlm_accuracy", "order_accuracy", "accuracy")] == [
         6.43,

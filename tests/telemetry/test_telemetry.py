@@ -15,11 +15,11 @@ from rich.console import Console
 
 from albert_jax.errors import AlbertError
 from albert_jax.fields import check
-from albert_jax.telemetry import run, sinks
+from albert_jax.telemetry import run
 from albert_jax.telemetry.progress import Progress
-from albert_jax.telemetry.records import METRICS, read_metrics, to_numbers, write_baselines
+from albert_jax.telemetry.records import METRICS, read_metrics, to_numbers
 from albert_jax.telemetry.run import NullTelemetry, Telemetry, TelemetryConfig
-from albert_jax.telemetry.watch import WatchConfig
+from albert_jax.telemetry.watch import CollapseWatch, WatchConfig
 
 QUIET = TelemetryConfig(tensorboard=False)
 
@@ -184,7 +184,7 @@ def test_full_disk_is_one_clear_line(tmp_path):
 
 
 def test_watch_speaks_through_events(tmp_path):
-    watch = WatchConfig(grace_steps=5, order_grace_steps=50, window=4).build(6.0)
+    watch = CollapseWatch(WatchConfig(grace_steps=5, order_grace_steps=50, window=4), 6.0)
     log, console = make(tmp_path, 0, watch=watch)
     for step in range(1, 20):
         log.log(step, "train", {"mlm_loss": 6.0, "order_loss": 0.69})
@@ -221,8 +221,8 @@ def test_tensorboard_files_can_be_read_back(tmp_path):
 
 
 def test_absent_packages_are_mentioned_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(sinks.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(sinks, "_REPORTED_ABSENT", set())
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(run, "_REPORTED_ABSENT", set())
     config = TelemetryConfig(tensorboard=True, wandb=True)
     messages = train(tmp_path, 0, 3, config=config).export_text()
     assert messages.count("TensorBoard is off: the tensorboardX package is not installed") == 1
@@ -246,8 +246,8 @@ def test_failing_companions_never_stop_training(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise RuntimeError("no network")
 
-    monkeypatch.setattr(sinks, "TensorBoard", Broken)
-    monkeypatch.setattr(sinks, "WandB", refuse)
+    monkeypatch.setattr(run, "TensorBoard", Broken)
+    monkeypatch.setattr(run, "WandB", refuse)
     messages = train(tmp_path, 0, 10, config=TelemetryConfig(wandb=True)).export_text()
     assert "W&B is off: RuntimeError: no network" in messages
     assert messages.count("TensorBoard is off from here on: OSError: disk quota") == 1
@@ -298,14 +298,6 @@ def test_profile_open_at_the_end_is_closed(tmp_path, monkeypatch):
     log.tick(3)
     log.close()
     assert calls == ["start", "stop"]
-
-
-def test_baselines(tmp_path):
-    write_baselines(tmp_path, {"unigram_entropy": np.float64(6.43), "unigram_accuracy": np.float32(0.5)})
-    assert json.loads((tmp_path / "baselines.json").read_text()) == {
-        "unigram_entropy": 6.43,
-        "unigram_accuracy": 0.5,
-    }
 
 
 def test_configurations_know_their_ranges():

@@ -1,6 +1,6 @@
 """FLOPs against published figures, against the program itself and against XLA; the peak table; the meter."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ class Sizes:
     embedding_size: int = 128
     feed_forward_size: int = 0
     vocab_size: int = 30_000
+    inner_groups: int = 1
 
     @classmethod
     def of(cls, layers: int, hidden_size: int) -> "Sizes":
@@ -125,7 +126,7 @@ def test_no_head_no_projection_more_blocks():
     sizes = Sizes(2, 64, 64, 256, 500)
     block = 24 * 64**2 + 4 * 16 * 64
     assert throughput.forward_flops_per_token(sizes, 16) == 2 * block + 2 * 64**2 / 16
-    assert throughput.forward_flops_per_token(sizes, 16, blocks_per_layer=3) == 6 * block + 2 * 64**2 / 16
+    assert throughput.forward_flops_per_token(replace(sizes, inner_groups=3), 16) == 6 * block + 2 * 64**2 / 16
 
 
 @pytest.mark.parametrize(
@@ -156,8 +157,12 @@ def test_device_peak(kind, tera):
 
 
 def test_share_of_unknown_peak_is_unknown():
-    assert throughput.peak_share(1000.0, 5e8, None) is None
-    assert throughput.peak_share(1000.0, 5e8, 1e12) == 0.5
+    for peak, share in ((None, None), (1e12, 0.5)):
+        clock = Clock()
+        meter = throughput.Meter(tokens_per_step=1000, flops_per_token=5e8, peak=peak, clock=clock)
+        meter.lap(1)
+        clock.now += 1.0
+        assert meter.lap(2).get("peak_share") == share
 
 
 def test_matmul_peak_is_a_plausible_rate():

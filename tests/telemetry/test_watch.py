@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from albert_jax.telemetry.watch import LN2, WatchConfig
+from albert_jax.telemetry.watch import LN2, CollapseWatch, WatchConfig
 
 ENTROPY = 6.43
 CONFIG = WatchConfig(grace_steps=1000, order_grace_steps=1500)
@@ -15,7 +15,7 @@ STEPS = range(10, 6001, 10)
 def run(mlm, order, seed=0, noise=0.0, config=CONFIG, entropy=ENTROPY):
     """Sentences of a run whose losses at a step are `mlm(step)` and `order(step)`, as (step, text)."""
     random = np.random.default_rng(seed)
-    watch = config.build(entropy)
+    watch = CollapseWatch(config, entropy)
     reported = []
     for step in STEPS:
         a, b = (
@@ -90,5 +90,5 @@ def test_grace_is_counted_in_steps():
 
 def test_unknown_entropy_and_absent_losses():
     assert [text for _, text in run(flat(9.0), healthy_order, entropy=None)] == []
-    watch = CONFIG.build(ENTROPY)
+    watch = CollapseWatch(CONFIG, ENTROPY)
     assert all(watch.observe(step, {"loss": 2.0, "accuracy": 0.1}) == [] for step in STEPS)
