@@ -24,37 +24,17 @@ READ_AHEAD = 4  # batches made before they are asked for, in each process or wor
 
 
 class Source(Protocol):
-    """What a `Loader` reads: examples as a function of (seed, index). `PretrainingSource` is one.
-
-    Attributes:
-      weights: the fields that are set to 0 in rows which only fill up the last batch, so that these count for nothing
-      fingerprint: digest of what the examples are made from; a saved position belongs to it
-    """
+    """What a `Loader` reads: examples as a function of (seed, index). `PretrainingSource` is one."""
 
     @property
-    def weights(self) -> tuple[str, ...]: ...
+    def weights(self) -> tuple[str, ...]: ...  # fields that become 0 in rows which only fill up the last batch
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str: ...  # digest of what the examples are made from; a saved position belongs to it
 
     def __len__(self) -> int: ...  # examples of one epoch
 
     def example(self, seed: int, index: int) -> Mapping[str, Any]: ...  # arrays or numbers; index counts on over epochs
-
-
-@dataclass(frozen=True)
-class ExampleList:
-    """A list of dicts of arrays or numbers as a `Source`: the same examples in every epoch."""
-
-    rows: Sequence[Mapping[str, Any]]
-    weights: tuple[str, ...] = ()
-    fingerprint: str = ""
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def example(self, seed: int, index: int) -> Mapping[str, Any]:
-        return self.rows[index % len(self)]
 
 
 @dataclass(frozen=True)

@@ -71,12 +71,7 @@ def _digest(arrays: Iterable[np.ndarray]) -> str:
 
 
 class FramedTexts:
-    """Labelled texts as examples: input_ids, segment_ids, mask [S] as in `frame`, and label.
-
-    Attributes:
-      cut: how many examples do not fit into `max_length`
-      fingerprint: digest of pieces and labels
-    """
+    """Labelled texts as examples: input_ids, segment_ids, mask [S] as in `frame`, and label."""
 
     weights: tuple[str, ...] = ()
 
@@ -89,6 +84,7 @@ class FramedTexts:
         columns = [_encode_all(tokenizer, column, doing) for column in zip(*texts, strict=True)]
         self._pieces = list(zip(*columns, strict=True))
         capacity = max_length - 1 - len(columns)
+        # How many examples do not fit.
         self.cut = sum(sum(map(len, pieces)) > capacity for pieces in self._pieces)
 
     @cached_property  # every evaluation makes a loader, which asks for it
@@ -121,10 +117,6 @@ class Windows:
 
     An example: input_ids, segment_ids, mask [S] as in `frame`; tags int32 [S] with the word's tag at its first piece;
     tag_weights float32 [S], 1 at these pieces and 0 elsewhere; sentence, the int32 number of its sentence.
-
-    Attributes:
-      windowed: how many sentences are read in more than one window
-      fingerprint: digest of pieces and tags
     """
 
     weights = ("tag_weights",)
@@ -136,7 +128,7 @@ class Windows:
         """`words` and the number of each word's tag, by sentence; no sentence may be empty."""
         self._tokenizer, self._max_length = tokenizer, max_length
         self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []  # sentence, pieces, positions, tags
-        self.windowed = 0
+        self.windowed = 0  # sentences that are read in more than one window
         for chunk in in_chunks(range(len(words)), _SENTENCES, doing):
             pieces = iter(encode_words(tokenizer, [word for number in chunk for word in words[number]]))
             for number in chunk:

@@ -28,19 +28,12 @@ Target = str | tuple[str, ...] | float
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold the texts and the target.
+    """Which columns hold the texts and the target."""
 
-    Attributes:
-      texts: one or two column names (keys of a JSON object, features of a dataset)
-      label: column of the target
-      target: "class" is one name, "labels" any number of names, "number" a real value
-      separator: between the names of a cell under "labels"; in JSON they are a list
-    """
-
-    texts: tuple[str, ...]
-    label: str
-    target: Literal["class", "labels", "number"] = "class"
-    separator: str = ","
+    texts: tuple[str, ...]  # one or two names of columns, keys of a JSON object or features of a dataset
+    label: str  # that of the target
+    target: Literal["class", "labels", "number"] = "class"  # one name, any number of names, or a real value
+    separator: str = ","  # between the names of a cell under "labels"; in JSON they are a list
 
     @property
     def names(self) -> tuple[str, ...]:

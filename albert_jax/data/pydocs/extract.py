@@ -81,20 +81,6 @@ def read_modules(packages: Sequence[str] | None = None, workers: int = 1) -> Ite
             yield from modules
 
 
-def read_documents(packages: Sequence[str] | None = None, workers: int = 1) -> Iterator[Document]:
-    """One `Document` a source module: its sentences, its name, its package as label. Arguments: `read_modules`."""
-    for module in read_modules(packages, workers):
-        yield module.document()
-
-
-def read_paragraphs(
-    packages: Sequence[str] | None = None, min_words: int = 12, workers: int = 1
-) -> Iterator[Paragraph]:
-    """Labelled paragraphs of at least `min_words` words, in document order. Other arguments: `read_modules`."""
-    for module in read_modules(packages, workers):
-        yield from module.labelled_paragraphs(min_words)
-
-
 def unquote(text: str) -> tuple[str, tuple[tuple[int, int], ...]]:
     """Text with code between single back quotes -> text without them, and the spans of what stood between.
 

@@ -1,12 +1,12 @@
 """Package names out of a text, so that telling which package it documents takes reading and not a keyword search.
 
-   blank_names("Like `jnp.sum` in JAX; see to_numpy.", names_of(["jax", "numpy"]))
+   blank_names("Like `jnp.sum` in JAX; see to_numpy.", ["jax", "jnp", "numpy"])
 -> "Like `it.sum` in it; see to_it."
 """
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from albert_jax.data.pydocs.sources import canonical, import_names
 from albert_jax.data.text.sentences import word_set
@@ -61,11 +61,6 @@ def package_names(package: str) -> tuple[str, ...]:
     """All names of one package, lower case, sorted: as installed, as imported, as people abbreviate it."""
     names = {package, *import_names(canonical(package)), *_ALIASES.get(canonical(package), ())}
     return tuple(sorted({name.lower() for name in names} - _NO_NAMES))
-
-
-def names_of(packages: Iterable[str]) -> tuple[str, ...]:
-    """All names of several packages, for `blank_names`; sorted, each once."""
-    return tuple(sorted({name for package in packages for name in package_names(package)}))
 
 
 def blank_names(text: str, names: Sequence[str]) -> str:

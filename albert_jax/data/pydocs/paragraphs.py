@@ -9,13 +9,13 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from albert_jax.data.pydocs.names import blank_spans, package_names
+from albert_jax.data.pydocs.names import package_names
 from albert_jax.data.store import paths as layout
 from albert_jax.data.store.documents import SPLITS, split_of
 from albert_jax.errors import AlbertError, retold
@@ -35,11 +35,6 @@ class Paragraph:
     package: str  # distribution name, "python" for the standard library
     module: str  # "numpy/linalg/_linalg.py"; the split is drawn by it
     mentions: tuple[tuple[int, int], ...] = ()  # [start, end) of what the author marked as code, in order, apart
-
-    def blanked(self, names: Sequence[str]) -> "Paragraph":
-        """This paragraph with `names` (of `names_of` or `load_names`) replaced by "it", mentions moved along."""
-        text, mentions = blank_spans(self.text, self.mentions, names)
-        return Paragraph(text, self.package, self.module, mentions)
 
 
 def write_paragraphs(

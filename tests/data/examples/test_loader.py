@@ -2,11 +2,13 @@
 
 import itertools
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from albert_jax.data.examples.loader import READ_AHEAD, ExampleList, Loader
+from albert_jax.data.examples.loader import READ_AHEAD, Loader
 from albert_jax.data.examples.masking import MaskConfig
 from albert_jax.data.examples.pairs import PairConfig
 from albert_jax.data.examples.pretraining import PretrainingSource
@@ -14,6 +16,21 @@ from albert_jax.errors import AlbertError
 from tests.data.in_memory import SPECIALS, SmallVocabulary, random_store
 
 VOCABULARY = SmallVocabulary(1000, start_share=0.6)
+
+
+@dataclass(frozen=True)
+class ExampleList:
+    """A list of dicts of arrays or numbers as a `Source`: the same examples in every epoch."""
+
+    rows: Sequence
+    weights: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def example(self, seed: int, index: int):
+        return self.rows[index % len(self)]
 
 
 def pretraining_source(order: str = "sop") -> PretrainingSource:

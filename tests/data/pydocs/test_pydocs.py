@@ -4,7 +4,7 @@ import pytest
 
 from albert_jax.data.pydocs import extract as pydocs
 from albert_jax.data.pydocs.blocks import paragraphs
-from albert_jax.data.pydocs.extract import english, read_documents, read_modules, read_paragraphs
+from albert_jax.data.pydocs.extract import english, read_modules
 from albert_jax.data.pydocs.inline import is_english, remove_markup
 from albert_jax.data.pydocs.paragraphs import Paragraph
 from albert_jax.data.pydocs.sources import canonical, docstrings, resolve_packages, sources
@@ -342,7 +342,7 @@ def test_same_text_with_two_workers(modules):
 
 
 def test_documents_are_the_modules_without_quotes(modules):
-    documents = list(read_documents(["optax", "absl-py"]))
+    documents = [module.document() for module in read_modules(["optax", "absl-py"])]
     assert [(document.name, document.label) for document in documents] == [
         (module.name, module.package) for module in modules
     ]
@@ -367,7 +367,7 @@ def test_first_occurrence_wins_whatever_the_code_and_the_digits():
 
 
 def test_paragraphs_carry_their_mentions(modules):
-    labelled = list(read_paragraphs(["optax", "absl-py"], min_words=12))
+    labelled = [p for module in read_modules(["optax", "absl-py"]) for p in module.labelled_paragraphs(12)]
     assert labelled == [found for module in modules for found in module.labelled_paragraphs(12)]
     assert min(len(paragraph.text.split()) for paragraph in labelled) == 12
     mentioned = [text.text[start:end] for text in labelled for start, end in text.mentions]
