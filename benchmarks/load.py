@@ -10,7 +10,7 @@ A workdir takes more than the others. Its arrays lie in the checkpoint as one co
 holds an array twice while it decompresses it, in the memory of several threads, and glibc keeps what such a thread
 frees. The row "workdir, mapped" is the same load with MALLOC_MMAP_THRESHOLD_=1000000 in the environment, under which
 glibc gives back what is freed; `load` does not set that itself, since it holds for the whole process and costs a
-training step on a CPU a quarter of its speed (`albert_jax/cluster/host_memory.py`). About 10 MB of either are
+training step on a CPU a quarter of its speed (`albert_jax/commands/environment.py`). About 10 MB of either are
 Orbax's threads, whatever the model's size. Orbax's own reader takes more yet: it reads all NumPy arrays at once and
 heeds `read_concurrent_bytes` for arrays of JAX only, of which it then holds two copies on a CPU.
 """

@@ -6,16 +6,17 @@ logged, never between two steps.
 """
 
 import hashlib
+import itertools
 import json
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from albert_jax.errors import AlbertError, refuse
+from albert_jax.errors import AlbertError
 
 # A host is slow when its time outside its devices is _SLOW times that of the median host and exceeds it by this share
 # of a step. The share keeps hosts quiet that take 3 ms instead of 1 ms in a step of a second.
@@ -46,21 +47,17 @@ def check_equal(what: str, values: Mapping[str, Any], remedy: str) -> None:
     digests = multihost_utils.process_allgather(_digest(text.encode()))
     if (digests == digests[0]).all():
         return
-    differing = _differing([json.loads(each) for each in gather(text)], gather(socket.gethostname()))
-    more = "; ..." if len(differing) > 4 else ""
-    raise AlbertError(f"the processes have {what}: {'; '.join(differing[:4])}{more}; {remedy}")
-
-
-def _differing(everyone: Sequence[Mapping[str, Any]], hosts: Sequence[str]) -> list[str]:
-    """A clause for each name whose value is not the same everywhere, with the first process that differs from 0."""
+    everyone, hosts = [json.loads(each) for each in gather(text)], gather(socket.gethostname())
     clauses = []
-    for name in sorted({name for values in everyone for name in values}):
-        values = [json.dumps(values.get(name), ensure_ascii=False) for values in everyone]
-        other = next((process for process, value in enumerate(values) if value != values[0]), None)
+    for name in sorted({name for each in everyone for name in each}):
+        found = [json.dumps(each.get(name), ensure_ascii=False) for each in everyone]
+        # Of those that differ from process 0, the first.
+        other = next((process for process, value in enumerate(found) if value != found[0]), None)
         if other is not None:
-            both = (f"{values[process]} in process {process} ({hosts[process]})" for process in (0, other))
+            both = (f"{found[process]} in process {process} ({hosts[process]})" for process in (0, other))
             clauses.append(f"{name} is {' and '.join(both)}")
-    return clauses
+    more = "; ..." if len(clauses) > 4 else ""
+    raise AlbertError(f"the processes have {what}: {'; '.join(clauses[:4])}{more}; {remedy}")
 
 
 def check_rows(batch: Mapping[str, np.ndarray], rows: Sequence[int]) -> None:
@@ -75,22 +72,17 @@ def check_rows(batch: Mapping[str, np.ndarray], rows: Sequence[int]) -> None:
 
 def compare_rows(examples: np.ndarray, rows: np.ndarray) -> None:
     """`check_rows` on every process's digest of its first batch and of its row numbers, both [processes, bytes]."""
-    refuse(_row_flaws(examples, rows))
-
-
-def _row_flaws(examples: np.ndarray, rows: np.ndarray) -> Iterator[str]:
-    for second in range(len(examples)):
-        for first in range(second):
-            same_examples = bool((examples[first] == examples[second]).all())
-            # Processes along the tensor axis share their rows, so the same examples alone are no fault.
-            if same_examples == bool((rows[first] == rows[second]).all()):
-                continue
-            if same_examples:
-                yield (
-                    f"processes {first} and {second} hold different rows of the batch and made the same examples: the "
-                    "data is not divided over processes; the task's train_batches must make the rows that it is given"
-                )
-            yield (
+    for first, second in itertools.combinations(range(len(examples)), 2):
+        same_examples = np.array_equal(examples[first], examples[second])
+        same_rows = np.array_equal(rows[first], rows[second])
+        # Processes along the tensor axis share their rows, so the same examples alone are no fault.
+        if same_examples and not same_rows:
+            raise AlbertError(
+                f"processes {first} and {second} hold different rows of the batch and made the same examples: the "
+                "data is not divided over processes; the task's train_batches must make the rows that it is given"
+            )
+        if same_rows and not same_examples:
+            raise AlbertError(
                 f"processes {first} and {second} hold the same rows of the batch and made different examples: their "
                 "data differs; give all processes the same prepared files"
             )

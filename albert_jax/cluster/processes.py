@@ -79,14 +79,12 @@ def join(config: ProcessConfig) -> None:
     if jax.distributed.is_initialized():
         return
     deadline = time.monotonic() + config.timeout_s
-    found = _find(config)
-    if found is None:
+    if (found := _find(config)) is None:
         return
     address, count, index, devices = found
     _roll_call(address, count, index, deadline, config.timeout_s)
-    jax.distributed.initialize(
-        address, count, index, devices, initialization_timeout=max(10, int(deadline - time.monotonic()))
-    )
+    left = max(10, int(deadline - time.monotonic()))
+    jax.distributed.initialize(address, count, index, devices, initialization_timeout=left)
 
 
 def _find(config: ProcessConfig) -> tuple[str, int, int, Sequence[int] | None] | None:
@@ -103,9 +101,8 @@ def _find(config: ProcessConfig) -> tuple[str, int, int, Sequence[int] | None] |
         unclear = "this looks like one of several workers, and how many there are cannot be found out"
         # Of any kind: whatever a metadata server or a name service answers.
         with retold(lambda reason: f"{unclear} ({reason}); give {advice}", Exception):
-            address, count, index, devices = ClusterEnv.auto_detect_unset_distributed_params(
-                address, count, index, None, None, int(config.timeout_s)
-            )
+            ask, timeout = ClusterEnv.auto_detect_unset_distributed_params, int(config.timeout_s)
+            address, count, index, devices = ask(address, count, index, None, None, timeout)
         # One SLURM task is no run of several, unless it was said to be.
         if not given and (count is None or count == 1):
             return None
@@ -168,16 +165,13 @@ def _collect(address: str, count: int, deadline: float, timeout_s: float) -> str
                 more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
                 verdict = _absent(len(arrived) + 1, count, timeout_s, f"missing: {', '.join(missing[:8])}{more}")
                 break
-            hello = _read_hello(peer)
-            if hello is None:
+            if (hello := _read_hello(peer)) is None:
                 peer.close()
                 continue
             number, reported = hello
             if reported != count:
-                verdict = (
-                    f"process {number} was told that there are {reported} processes, process 0 that there are {count}; "
-                    "start all with the same --processes.count"
-                )
+                counts = f"there are {reported} processes, process 0 that there are {count}"
+                verdict = f"process {number} was told that {counts}; start all with the same --processes.count"
             # A process whose connection broke calls again, and is the same one: only an open connection is another's.
             elif number == 0 or (number in arrived and _is_open(arrived[number])):
                 advice = "give each its own --processes.index"

@@ -16,15 +16,13 @@ from albert_jax.errors import refuse
 T = TypeVar("T")
 
 
-def parse(
-    kind: type[T], args: Sequence[str], *, prog: str, default: T | None = None, description: str | None = None
-) -> T:
+def parse(kind: type[T], args: Sequence[str], *, prog: str, default: T | None = None) -> T:
     """`kind`, a dataclass, from command-line words; `--help` prints every field and exits.
 
     Raises AlbertError, one line, for an unknown field (nearest names given), a value of the wrong type, or a list of
     values whose flag stands twice.
     """
-    value = _cli(kind, args, default, prog=prog, description=description)
+    value = _cli(kind, args, default, prog=prog)
     refuse(_repeated_lists(args, value))
     return value
 

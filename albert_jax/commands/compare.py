@@ -1,7 +1,7 @@
 """Evaluations as tables on the terminal: one of the scores of several workdirs, and those of a single evaluation."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from albert_jax.errors import AlbertError, refuse
+from albert_jax.errors import AlbertError
 from albert_jax.telemetry.records import read_evaluation
 from albert_jax.telemetry.scores import of_name
 from albert_jax.telemetry.tables import print_table, report_rows
@@ -41,10 +41,15 @@ def compare(workdirs: Sequence[str | Path], split: str = "test") -> list[tuple[s
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for workdir in workdirs:
         path = Path(workdir) / f"evaluation-{split}.json"
-        refuse(_not_evaluated(workdir, path, split))
+        if not path.is_file():
+            raise AlbertError(f"{path} is missing; run: albert_jax evaluate --workdir {workdir} --split {split}")
         record = read_evaluation(path)
         runs = groups[record.get("experiment", str(workdir))]
-        refuse(_of_another_task(workdir, record, runs))
+        if runs and runs[0]["scores"].keys() != record["scores"].keys():
+            raise AlbertError(
+                f"{workdir} has the name {record['experiment']!r} of another run, and other scores "
+                f"({', '.join(record['scores'])}; not {', '.join(runs[0]['scores'])}); train one under another --name"
+            )
         runs.append(record)
 
     rows: list[Any] = []
@@ -64,21 +69,6 @@ def compare(workdirs: Sequence[str | Path], split: str = "test") -> list[tuple[s
         rows,
     )
     return rows
-
-
-def _not_evaluated(workdir: str | Path, path: Path, split: str) -> Iterator[str]:
-    if not path.is_file():
-        yield f"{path} is missing; run: albert_jax evaluate --workdir {workdir} --split {split}"
-
-
-def _of_another_task(
-    workdir: str | Path, record: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
-    if runs and runs[0]["scores"].keys() != record["scores"].keys():
-        yield (
-            f"{workdir} has the name {record['experiment']!r} of another run, and other scores "
-            f"({', '.join(record['scores'])}; not {', '.join(runs[0]['scores'])}); train one under another --name"
-        )
 
 
 def print_evaluation(title: str, evaluation: Any) -> None:

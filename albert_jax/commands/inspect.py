@@ -87,13 +87,8 @@ def _checkpoint(checkpoints: Checkpoints, step: int) -> str:
 
 def _table(params: dict[str, tuple[tuple[int, ...], str]], after: str, before: str = "") -> str:
     """Name, shape, count and dtype of every parameter."""
-    rows = [
-        (name, " x ".join(map(str, shape)) or "scalar", math.prod(shape), dtype)
-        for name, (shape, dtype) in params.items()
-    ]
+    written = {name: " x ".join(map(str, shape)) or "scalar" for name, (shape, _) in params.items()}
+    rows = [(name, written[name], math.prod(shape), dtype) for name, (shape, dtype) in params.items()]
     numbers = sum(row[2] for row in rows)
-    return format_table(
-        ("parameter", "shape", "numbers", "dtype"),
-        [*rows, ("total", "", numbers, "")],
-        f"{before}{numbers:,} parameters{after}",
-    )
+    title = f"{before}{numbers:,} parameters{after}"
+    return format_table(("parameter", "shape", "numbers", "dtype"), [*rows, ("total", "", numbers, "")], title)

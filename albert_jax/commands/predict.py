@@ -36,7 +36,7 @@ class Options:
 
 def run(options: Options) -> int:
     set_up_jax()
-    tally = predict_lines(options.workdir, options.input, options.output, options.checkpoint, options.batch_size)
+    tally = predict_lines(options)
     if tally.errors:
         raise AlbertError(
             f"{tally.errors:,} of {tally.texts:,} lines have no answer but an error in their record; "
@@ -45,26 +45,25 @@ def run(options: Options) -> int:
     return 0
 
 
-def predict_lines(
-    workdir: str | Path, input: str = "-", output: str = "-", checkpoint: str = "best", batch_size: int = 64
-) -> "Tally":
-    """Answers each line of the file `input` with a JSON record on a line of the file `output`; "-" is standard input
-    and output. See `albert_jax.data.labelled.requests` for what a line may be, and `Predictor` for the rest.
-
-    Raises AlbertError for what `Predictor` does, and for files that cannot be read or written.
-    """
+def predict_lines(options: Options) -> "Tally":
+    """Answers each line; `albert_jax.data.labelled.requests` says what a line may be. Raises AlbertError for what
+    `Predictor` does, and for files that cannot be read or written."""
     # Here, not above: --help and a wrong option answer without waiting seconds for JAX.
     from albert_jax.predict import Predictor
 
+    input, output = options.input, options.output
     refuse(_flaws(input, output))
     with ExitStack() as stack:
         source, size = _source(input)
         stack.enter_context(source)
-        predictor = Predictor(workdir, checkpoint, batch_size)
+        predictor = Predictor(options.workdir, options.checkpoint, options.batch_size)
         target = stack.enter_context(_target(output))
         # No bar among records that are printed on the same terminal.
         if size and input != "-" and sys.stderr.isatty() and (output != "-" or not sys.stdout.isatty()):
-            source = stack.enter_context(_progress(source, size))
+            from rich import console, progress
+
+            stderr = console.Console(stderr=True)
+            source = stack.enter_context(progress.wrap_file(source, size, description="predict", console=stderr))
         # Where the output cannot hold every letter, JSON's escapes can.
         ascii_only = (getattr(target, "encoding", None) or "").lower().replace("-", "") != "utf8"
         interrupted = stack.enter_context(_interruptions())
@@ -125,7 +124,6 @@ def _source(path: str) -> tuple[BinaryIO, int | None]:
 
 @contextmanager
 def _target(output: str) -> Iterator[IO[str]]:
-    """Standard output, or a file."""
     if output == "-":
         yield sys.stdout
         return
@@ -160,15 +158,3 @@ def _interruptions() -> Iterator[threading.Event]:
         yield event
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _progress(source: BinaryIO, size: int) -> Iterator[BinaryIO]:
-    """`source`, with a bar on stderr that moves with the bytes that are read of it."""
-    from rich import progress
-    from rich.console import Console
-
-    left = progress.TimeRemainingColumn(elapsed_when_finished=True)
-    columns = ("predict", progress.BarColumn(), progress.TaskProgressColumn(), left)
-    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        yield bar.wrap_file(source, total=size)

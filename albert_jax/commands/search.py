@@ -26,7 +26,7 @@ from albert_jax import experiment as experiments
 from albert_jax.commands.args import ExperimentOptions
 from albert_jax.commands.environment import set_up_jax
 from albert_jax.commands.space import Function, Value, apply, open_space
-from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.errors import AlbertError, retold
 from albert_jax.experiment import Experiment
 from albert_jax.files import read_object, reading, write_atomically, write_json
 from albert_jax.interop.start import inherit
@@ -109,8 +109,8 @@ def search(experiment: Experiment, workdir: str | Path, space: str | Function, t
         while (trial := _next(study, trials, experiment.seed)) is not None:
             values = draw(trial)
             path = root / f"trial-{trial.number:03}"
-            described = ", ".join(f"{field} {_short(value)}" for field, value in values.items())
-            print(f"trial {trial.number}: {described}", flush=True)
+            words = ", ".join(f"{field} {_short(value)}" for field, value in values.items())
+            print(f"trial {trial.number}: {words}", flush=True)
             try:
                 named = dataclasses.replace(apply(experiment, values), name=f"{experiment.name} {path.name}")
                 _run(trial, named, path, ranking)
@@ -126,7 +126,7 @@ def search(experiment: Experiment, workdir: str | Path, space: str | Function, t
                     raise
         found = results(study, ranking)
         _show(root, experiment.name, study, ranking, found)
-    return found
+        return found
 
 
 @contextlib.contextmanager
@@ -137,26 +137,26 @@ def _owned(root: Path, spec: list[str], experiment: Experiment) -> Iterator[None
         lock = (root / "search.lock").open("w")
     # A lock of the operating system, which a killed process cannot leave behind.
     with lock:
-        busy = f"another search is running in {root}; wait for it, or choose another --workdir"
-        with retold(lambda _: busy, OSError):
+        advice = "wait for it, or choose another --workdir"
+        with retold(lambda _: f"another search is running in {root}; {advice}", OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if (root / ABOUT).exists():
-            refuse(_changes(root, spec, experiment))
+        if changed := _changes(root / ABOUT, spec, experiment):
+            raise AlbertError(
+                f"{root} belongs to another search ({'; '.join(changed[:4])}); use another --workdir, or give the "
+                "same space and fields to continue it"
+            )
         write_json(root / ABOUT, {"space": spec, "experiment": experiments.to_dict(experiment)})
         yield
 
 
-def _changes(root: Path, spec: list[str], experiment: Experiment) -> Iterator[str]:
-    stored = read_object(root / ABOUT, _RESTORE)
-    with reading(root / ABOUT, _RESTORE):
+def _changes(about: Path, spec: list[str], experiment: Experiment) -> list[str]:
+    if not about.exists():
+        return []
+    stored = read_object(about, _RESTORE)
+    with reading(about, _RESTORE):
         before, now = " ".join(stored["space"]), " ".join(spec)
         changed = [f"--space: {before} -> {now}"] if before != now else []
-        changed += experiments.differences(experiments.from_dict(Experiment, stored["experiment"]), experiment)
-    if changed:
-        yield (
-            f"{root} belongs to another search ({'; '.join(changed[:4])}); use another --workdir, or give the "
-            "same space and fields to continue it"
-        )
+        return changed + experiments.differences(experiments.from_dict(Experiment, stored["experiment"]), experiment)
 
 
 def _study(root: Path, ranking: Score) -> Any:
@@ -166,12 +166,9 @@ def _study(root: Path, ranking: Score) -> Any:
 
     with retold(lambda message: f"{root / STORAGE} is damaged ({message}); {_RESTORE}", DatabaseError):
         return optuna.create_study(
-            storage=f"sqlite:///{root.resolve() / STORAGE}",
-            study_name="search",
-            load_if_exists=True,
-            direction="maximize" if ranking.higher_is_better else "minimize",
-            pruner=optuna.pruners.MedianPruner(),
-        )
+            storage=f"sqlite:///{root.resolve() / STORAGE}", study_name="search", load_if_exists=True,
+            direction="maximize" if ranking.higher_is_better else "minimize", pruner=optuna.pruners.MedianPruner(),
+        )  # fmt: skip
 
 
 def _counted(study: Any) -> list[Any]:
@@ -189,8 +186,7 @@ def _next(study: Any, trials: int, seed: int) -> Any:
     number = waiting[0].number if waiting else len(study.get_trials(deepcopy=False))
     own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(seed=own)
-    # Optuna has no public way to take up a running trial again.
-    if waiting:
+    if waiting:  # Optuna has no public way to take up a running trial again
         return optuna.trial.Trial(study, waiting[0]._trial_id)
     return study.ask() if len(_counted(study)) < trials else None
 

@@ -27,6 +27,7 @@ Function = Callable[[Any], Mapping[str, Any]]
 
 _SCORE = ("stopping.score", "task.target")  # fields that decide what a score means: trials could not be compared
 _NAME = r"[A-Za-z_][\w.-]*"
+_DIMENSION = re.compile(rf"({_NAME})\s*=\s*(?:(log|uniform|int)\(([^()]*)\)|(\[.*\]))", re.DOTALL)
 
 
 def open_space(space: str | Function, experiment: Experiment) -> tuple[Function, list[str], list[Mapping[str, Any]]]:
@@ -96,41 +97,36 @@ def read_space(text: str, experiment: Experiment) -> list[Dimension]:
     # White space may stand within a dimension too: the next one begins where a name and "=" follow.
     parts = re.split(rf"\s+(?={_NAME}\s*=)", text.strip())
     dimensions = [_dimension(part) for part in parts if part]
+    if not dimensions:
+        raise AlbertError('--space is empty; give fields and values, such as --space "optim.peak_lr=log(1e-5,1e-4)"')
     fields = [dimension.field for dimension in dimensions]
     refuse(f"--space names {field} twice; leave one of them out" for field in fields if fields.count(field) > 1)
     for dimension in dimensions:
         refuse(f"--space {dimension.text}: {flaw}" for flaw in _flaws(dimension, experiment))
-    if not dimensions:
-        raise AlbertError('--space is empty; give fields and values, such as --space "optim.peak_lr=log(1e-5,1e-4)"')
     return dimensions
 
 
 def _dimension(text: str) -> Dimension:
-    found = re.fullmatch(rf"({_NAME})\s*=\s*(?:(log|uniform|int)\(([^()]*)\)|(\[.*\]))", text, re.DOTALL)
-    if found is None:
+    if (found := _DIMENSION.fullmatch(text)) is None:
         raise AlbertError(
             f"--space: cannot read {text[:60]!r}; write FIELD=log(LOW,HIGH), FIELD=uniform(LOW,HIGH), "
             "FIELD=int(LOW,HIGH) or FIELD=[ONE,OTHER], a space between two of them"
         )
     field, kind, ends, choices = found[1].replace("-", "_"), found[2], found[3], found[4]
-    if choices:
-        return Dimension(field, "list", _choices(choices), text)
-    number = "whole number" if kind == "int" else "number"
-    with retold(lambda _: f"--space {text}: give a {number}, a comma and a larger {number}", ValueError):
-        low, high = map(int if kind == "int" else float, ends.split(","))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError
-    return Dimension(field, kind, (low, high), text)
-
-
-def _choices(text: str) -> tuple[Value, ...]:
-    """The values of a JSON list, or of one whose words have no quotes."""
+    if kind:
+        number, read = ("whole number", int) if kind == "int" else ("number", float)
+        with retold(lambda _: f"--space {text}: give a {number}, a comma and a larger {number}", ValueError):
+            low, high = map(read, ends.split(","))
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ValueError
+        return Dimension(field, kind, (low, high), text)
     try:
-        values = json.loads(text)
-    except ValueError:
-        values = [word.strip(" \t\n\"'") for word in text[1:-1].split(",")]
+        values = json.loads(choices)
+    except ValueError:  # words without quotes
+        values = [word.strip(" \t\n\"'") for word in choices[1:-1].split(",")]
     # Optuna stores numbers and words; what is neither, such as an object, stays JSON.
-    return tuple(value if isinstance(value, (int, float, str)) else json.dumps(value) for value in values)
+    values = tuple(value if isinstance(value, (int, float, str)) else json.dumps(value) for value in values)
+    return Dimension(field, "list", values, text)
 
 
 def _flaws(dimension: Dimension, experiment: Experiment) -> Iterator[str]:

@@ -1,5 +1,6 @@
-"""Any ALBERT into an albert_jax directory, a Hugging Face directory or a TF 1 checkpoint, and the comparison of source
-and target: on one fixed batch, each by its own program where that is installed."""
+"""Any ALBERT into an albert_jax directory, a Hugging Face directory or a TF 1 checkpoint, with larger tables where
+that is asked for, and the comparison of source and target: on one fixed batch, each by its own program where that is
+installed."""
 
 import contextlib
 import dataclasses
@@ -8,26 +9,42 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from sentencepiece import sentencepiece_model_pb2
 
+from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.data.text.tokenizers import AnyTokenizer
+from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.interop import directory, google, hf
-from albert_jax.interop.grow import Resize, resized
 from albert_jax.interop.hf import ARCHITECTURES
 from albert_jax.interop.load import open_source
 from albert_jax.interop.names import table
 from albert_jax.interop.restored import Head, build
 from albert_jax.interop.source import Format, LoadedModel
+from albert_jax.model.config import AlbertConfig
 
 _WRITERS: dict[Format, Callable[[Path, LoadedModel], None]] = {
     "albert_jax": directory.write,
     "hf": hf.write,
     "tf1": google.write,
 }
+
+
+@dataclass(frozen=True)
+class Resize:
+    """What becomes larger in a conversion; 0 and "" leave it as it is."""
+
+    max_positions: int = 0  # rows of the position table
+    vocab_size: int = 0  # rows of the word table, of a source without a vocabulary
+    add_pieces: str = ""  # file with a new piece a line, for vocabulary and table
+    seed: int = 0  # of the new rows
 
 
 def convert(
@@ -62,19 +79,18 @@ def convert(
     return difference
 
 
-def _without_other_parts(model: LoadedModel) -> LoadedModel:
-    """`model` without what a user's own task trained beside the encoder, which no format has a name for."""
-    known = {row.ours for row in table(model.config)}
-    others = sorted(model.params.keys() - known)
-    if others:
-        print(f"left out, since no format has a name for it: {', '.join(others)}")
-    return dataclasses.replace(model, params={path: x for path, x in model.params.items() if path in known})
-
-
 def _unequal(written: dict[str, np.ndarray], read: dict[str, np.ndarray], directory: Path) -> Iterator[str]:
     for path in sorted({*written, *read}):
         if path not in written or path not in read or not np.array_equal(written[path], read[path], equal_nan=True):
             yield f"{directory}: {path} did not read back as it was written; is the disk sound?"
+
+
+def _without_other_parts(model: LoadedModel) -> LoadedModel:
+    """`model` without what a user's own task trained beside the encoder, which no format has a name for."""
+    known = {row.ours for row in table(model.config)}
+    if others := sorted(model.params.keys() - known):
+        print(f"left out, since no format has a name for it: {', '.join(others)}")
+    return dataclasses.replace(model, params={path: x for path, x in model.params.items() if path in known})
 
 
 # ---- the destination
@@ -106,12 +122,9 @@ def _appearing(destination: Path) -> Iterator[Path]:
 
 def _empty_destination(given: str | Path, source: str | Path) -> Path:
     """The destination as an absolute path. Raises AlbertError where nothing can be made there."""
-
-    def failed(message: str) -> str:
-        return f"{str(given)[:200]}: cannot be made ({message}); choose another destination"
-
+    name, advice = str(given)[:200], "choose another destination"
     # A name that is too long, no permission, the home directory of nobody.
-    with retold(failed, OSError, RuntimeError):
+    with retold(lambda message: f"{name}: cannot be made ({message}); {advice}", OSError, RuntimeError):
         destination = Path(os.path.abspath(Path(given).expanduser()))
         refuse(_occupied(destination))
         if os.path.isdir(source) and destination.resolve().is_relative_to(Path(source).resolve()):
@@ -138,7 +151,7 @@ def compared(
 ) -> tuple[str, float | None]:
     """A sentence about the largest difference of source and target, and that difference; None where it is not known."""
     formats: set[Format] = {source.format, target.format}
-    if "hf" in formats and not torch_is_installed():
+    if "hf" in formats and not all(map(importlib.util.find_spec, ("torch", "transformers"))):
         lacking = "torch and transformers are not installed (pip install albert_jax[torch])"
         return f"logits were not compared: {lacking}", None
     if "hf" not in formats and "tf1" in formats:
@@ -153,8 +166,8 @@ def compared(
 
     (theirs, first), (ours, second) = run(source, source_path), run(target, target_path)
     difference, where = largest_difference(theirs, ours, batch["mask"])
-    sentence = f"largest difference of {first} on the source and {second} on the target: {difference:.3g} ({where})"
-    return sentence, difference
+    both = f"{first} on the source and {second} on the target"
+    return f"largest difference of {both}: {difference:.3g} ({where})", difference
 
 
 def fixed_batch(model: LoadedModel) -> dict[str, Any]:
@@ -171,17 +184,12 @@ def fixed_batch(model: LoadedModel) -> dict[str, Any]:
 
 
 def by_albert_jax(model: LoadedModel, batch: dict[str, Any]) -> Outputs:
-    """What `albert_jax` computes."""
     module = build(model.config, model.head, dict(model.params), model.origin)
     positions = np.tile(np.arange(batch["mask"].shape[-1]), (2, 1)) if model.head in ("pretrain", "mlm") else None
     found = module(**batch, positions=positions)._asdict()
     if model.head is not None:  # the classes of transformers with a head return its logits only
         found.pop("hidden"), found.pop("pooled")
     return {name: np.asarray(value) for name, value in found.items() if value is not None}
-
-
-def torch_is_installed() -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
 
 
 def by_transformers(path: str | Path, head: Head | None, batch: dict[str, np.ndarray]) -> Outputs:
@@ -216,3 +224,87 @@ def largest_difference(source: Outputs, target: Outputs, mask: np.ndarray) -> tu
             gap = gap[mask]
         worst = max(worst, (float(gap.max()), name))
     return worst
+
+
+# ---- larger tables
+
+
+def resized(model: LoadedModel, resize: Resize) -> LoadedModel:
+    """`model` with its tables and its vocabulary grown. Raises AlbertError where they cannot grow so."""
+    tokenizer, pieces, file = model.tokenizer, resize.vocab_size or None, resize.add_pieces
+    if tokenizer is None and file:
+        raise AlbertError(f"{model.origin} has no vocabulary to add pieces to; give --vocab-size")
+    # A row without a piece would never be looked up, and the vocabulary would be refused beside the larger table.
+    if tokenizer is not None and not file and pieces not in (None, tokenizer.vocab_size):
+        sizes = f"{tokenizer.vocab_size} pieces and --vocab-size asks for {pieces}"
+        raise AlbertError(f"{model.origin}: its vocabulary has {sizes}; name the new ones in a file for --add-pieces")
+    if tokenizer is not None and file:
+        with retold(lambda message: f"{file}: cannot be read as pieces, one a line ({message})", OSError, ValueError):
+            lines = Path(file).read_text(encoding="utf-8").split()
+        tokenizer = add_pieces(tokenizer, lines)
+        pieces = tokenizer.vocab_size
+    if pieces is None and not resize.max_positions:
+        return model
+    params, config = grow(model.params, model.config, resize.max_positions or None, pieces, resize.seed)
+    return dataclasses.replace(model, params=params, config=config, tokenizer=tokenizer)
+
+
+def grow(
+    params: dict[str, np.ndarray],
+    config: AlbertConfig,
+    max_positions: int | None = None,
+    vocab_size: int | None = None,
+    seed: int = 0,
+) -> tuple[dict[str, np.ndarray], AlbertConfig]:
+    """`params` (path -> array) and `config` with that many positions and pieces. Raises AlbertError when a table would
+    shrink, or grow beyond the machine's memory."""
+    sizes = {"max_positions": max_positions, "vocab_size": vocab_size}
+    wanted = {field: size for field, size in sizes.items() if size is not None}
+    if not 0 <= seed < 2**32:  # JAX would take a larger one modulo 2**32
+        raise AlbertError(f"the seed is {seed}; give one from 0 to {2**32 - 1}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes of this machine
+    grown = dict(params)
+    for field, size in wanted.items():
+        rows, table = getattr(config, field), {"max_positions": "position", "vocab_size": "word"}[field]
+        if (more := size - rows) < 0:
+            raise AlbertError(f"the {table} table has {rows} rows and {field} asks for {size}; it can only grow")
+        if size * config.embedding_size * 4 > memory:
+            raise AlbertError(f"{field} asks for {size:,} rows, more than this machine's memory holds; give fewer")
+        path = f"albert/embeddings/{table}"
+        # A key for each table, so that the rows of one do not depend on whether the other grows.
+        key = jax.random.fold_in(jax.random.key(seed), list(sizes).index(field))
+        # As the original draws its initial values: a normal of this deviation, cut at two deviations.
+        draw = jax.nn.initializers.truncated_normal(config.initializer_range)
+        fresh = np.asarray(draw(key, (more, config.embedding_size), np.float32))
+        grown[path] = np.concatenate([params[path], fresh])
+        if field == "vocab_size" and "mlm/bias" in params:
+            grown["mlm/bias"] = np.concatenate([params["mlm/bias"], np.zeros(more, np.float32)])
+    changes: dict[str, Any] = wanted
+    return grown, dataclasses.replace(config, **changes)
+
+
+def add_pieces(tokenizer: AnyTokenizer, pieces: Sequence[str]) -> AnyTokenizer:
+    """`tokenizer` with `pieces` after its own: another vocabulary, whose old ids mean what they meant.
+
+    A SentencePiece piece is found wherever it stands in a text, as "(" is; it begins with "▁" to be found at the
+    beginning of a word only. Raises AlbertError for a piece that exists already, or that normalised text cannot hold.
+    """
+    known = set(tokenizer.pieces(range(tokenizer.vocab_size)))
+    for piece in pieces:
+        if piece in known:
+            raise AlbertError(f"the piece {piece!r} is in the vocabulary, or was given twice; leave it out")
+        known.add(piece)
+        text = piece.removeprefix("▁").removeprefix("##")
+        normal = tokenizer.normalize(text)
+        if not text or normal != text:
+            fact = f"the piece {piece!r} can never be met: text is normalised to {normal!r} first"
+            raise AlbertError(f"{fact}; give it so")
+    # At the end, so that no old id moves.
+    if isinstance(tokenizer, WordPieceTokenizer):
+        lower = tokenizer.normalization.lower
+        return WordPieceTokenizer([*tokenizer.pieces(range(tokenizer.vocab_size)), *pieces], lower)
+    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.model)  # type: ignore[attr-defined]
+    for piece in pieces:
+        # User-defined, since no score that is made up could stand beside those of the unigram model's training.
+        model.pieces.add(piece=piece, score=0.0, type=model.SentencePiece.USER_DEFINED)
+    return Tokenizer(model.SerializeToString(), tokenizer.normalization, tokenizer.word_rule)

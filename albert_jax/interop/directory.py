@@ -5,9 +5,8 @@ A converted directory holds a model that was not trained here: `model.json` with
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import cast, get_args, get_type_hints
 
 import numpy as np
 
@@ -35,31 +34,24 @@ def read_metadata(path: str | Path) -> LoadedModel:
     file = Path(path) / MODEL_FILE
     stored = read_object(file, _ADVICE)
     with reading(file, _ADVICE):
-        refuse(f"{file} is damaged ({flaw}); {_ADVICE}" for flaw in _damage(stored))
+        if stored["format"] != _FORMAT:
+            raise ValueError("written by another version")
+        hints = get_type_hints(AlbertConfig)
+        for name, value in stored["model"].items():  # the class itself checks numbers but not types
+            kind = hints.get(name, type(value))  # and refuses a field that it lacks
+            kinds = (int, float) if kind is float else (kind,)
+            if not (value in get_args(kind) if get_args(kind) else type(value) in kinds):
+                raise ValueError(f"model.{name} is {value!r}")
+        head, labels, problem, origin = (stored[name] for name in ("head", "labels", "problem", "origin"))
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"labels are {labels!r}")
+        if not all(isinstance(text, str) for text in (head or "", problem, origin)):
+            raise ValueError(f"head is {head!r}, problem {problem!r}, origin {origin!r}")
         try:
             config = AlbertConfig(**stored["model"])
         except AlbertError as error:  # its sentence names the field, not the file
             raise ValueError(str(error)) from error
-        head, labels, problem, origin = (stored[name] for name in ("head", "labels", "problem", "origin"))
         return LoadedModel(origin, "albert_jax", config, {}, head, tuple(labels), problem, None)
-
-
-def _damage(stored: dict[str, Any]) -> Iterator[str]:
-    """KeyError for a field that is missing."""
-    if stored["format"] != _FORMAT:
-        yield "written by another version"
-    hints = get_type_hints(AlbertConfig)
-    for name, value in stored["model"].items():  # the class itself checks numbers but not types
-        kind = hints.get(name, type(value))  # and refuses a field that it lacks
-        kinds = (int, float) if kind is float else (kind,)
-        if not (value in get_args(kind) if get_args(kind) else type(value) in kinds):
-            yield f"model.{name} is {value!r}"
-    labels = stored["labels"]
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        yield f"labels are {labels!r}"
-    head, problem, origin = stored["head"], stored["problem"], stored["origin"]
-    if not all(isinstance(text, str) for text in (head or "", problem, origin)):
-        yield f"head is {head!r}, problem {problem!r}, origin {origin!r}"
 
 
 def params(path: str | Path) -> dict[str, np.ndarray]:
@@ -79,8 +71,6 @@ def write(directory: Path, model: LoadedModel) -> None:
 
 
 class Directory(Source):
-    """A converted directory."""
-
     format = "albert_jax"
     matches = staticmethod(is_converted)
 
@@ -98,20 +88,18 @@ class Directory(Source):
 
     def _checked(self, params: dict[str, np.ndarray], others: bool = False) -> Contents:
         """`params` with what model.json tells. With `others`, parts of no known head may stand beside the encoder."""
-        about = self._metadata
         refuse(f"{self.origin}: {flaw}" for flaw in our_flaws(params, self.config, others))
-        refuse(f"{self.origin}: {flaw}" for flaw in _head_flaws(about.head, about.labels, params))
-        return params, about.head, about.labels, about.problem
-
-
-def _head_flaws(head: Head | None, labels: tuple[str, ...], params: Mapping[str, np.ndarray]) -> Iterator[str]:
-    if head is not None and head not in NEEDED:
-        yield f"there is no head {head!r}; the heads are {', '.join(NEEDED)}: convert again"
-    if head is not None and not NEEDED[head] <= parts(params):
-        yield f"the parameters of its head {head!r} are missing; restore them from a copy"
-    bias = params.get("classifier/bias")
-    if labels and bias is not None and len(bias) != len(labels):
-        yield f"it names {len(labels)} classes and the classifier has {len(bias)}; {_ADVICE}"
+        head, labels, bias = self._metadata.head, self._metadata.labels, params.get("classifier/bias")
+        if head is not None and head not in NEEDED:
+            known = ", ".join(NEEDED)
+            raise AlbertError(f"{self.origin}: there is no head {head!r}; the heads are {known}: convert again")
+        if head is not None and not NEEDED[head] <= parts(params):
+            lacking = f"the parameters of its head {head!r} are missing"
+            raise AlbertError(f"{self.origin}: {lacking}; restore them from a copy")
+        if labels and bias is not None and len(bias) != len(labels):
+            sizes = f"{len(labels)} classes and the classifier has {len(bias)}"
+            raise AlbertError(f"{self.origin}: it names {sizes}; {_ADVICE}")
+        return params, head, labels, self._metadata.problem
 
 
 # ---- workdirs

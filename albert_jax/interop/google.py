@@ -18,7 +18,7 @@ import numpy as np
 
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.tokenizers import DAMAGED, RELEASED_NAMES
-from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.errors import AlbertError, retold
 from albert_jax.files import write_json
 from albert_jax.interop import tf_bundle
 from albert_jax.interop.names import from_ours, parts, to_ours
@@ -90,8 +90,6 @@ def write(directory: Path, model: LoadedModel) -> None:
 
 @dataclass(frozen=True)
 class TfCheckpoint:
-    """The files of a checkpoint."""
-
     prefix: Path  # of the `.index` and `.data-*` files
     config_path: Path | None  # its `albert_config.json`, or None (modules of TF-Hub come without)
     vocabulary: Path | None  # a SentencePiece model or a WordPiece `vocab.txt`, or None
@@ -114,12 +112,10 @@ class TfCheckpoint:
 
 @contextmanager
 def find(path: str | Path, config: str | Path | None = None) -> Iterator[TfCheckpoint]:
-    """The checkpoint that `path` means. What was unpacked is gone when the context ends, so read within it.
-
-    Args:
-      path: an archive of Google's (.tar, .tar.gz, .tgz), a directory with `model.ckpt*.index` in it or below, the
-        prefix of a checkpoint ("…/model.ckpt-best"), or a TF-Hub module (saved_model.pb and variables/)
-      config: its `albert_config.json`, where that is not beside the checkpoint
+    """The checkpoint that `path` means: an archive of Google's (.tar, .tar.gz, .tgz), a directory with
+    `model.ckpt*.index` in it or below, the prefix of a checkpoint ("…/model.ckpt-best"), or a TF-Hub module
+    (saved_model.pb and variables/). `config` is its `albert_config.json`, where that is not beside it. What was
+    unpacked is gone when the context ends, so read within it.
 
     Raises AlbertError where there is none, or several and no file `checkpoint` that chooses, or an unsafe archive.
     """
@@ -137,17 +133,12 @@ def find(path: str | Path, config: str | Path | None = None) -> Iterator[TfCheck
     else:
         # Each of a checkpoint's files means the checkpoint.
         prefix = Path(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", name))
-        refuse(_no_prefix(prefix))
+        if not Path(f"{prefix}.index").is_file():
+            if prefix.is_file():
+                raise AlbertError(f"{prefix}: no archive and no checkpoint's prefix; give the directory it is in")
+            found = "its data is here, its index is not" if any(_data_files(prefix)) else "there is no such checkpoint"
+            raise AlbertError(f"{prefix}.index: {found}; {_GIVE}")
         yield _with_neighbours(prefix, prefix.parent, config, name)
-
-
-def _no_prefix(prefix: Path) -> Iterator[str]:
-    if Path(f"{prefix}.index").is_file():
-        return
-    if prefix.is_file():
-        yield f"{prefix}: no archive and no checkpoint's prefix; give the directory it is in"
-    lacking = "its data is here, its index is not" if any(_data_files(prefix)) else "there is no such checkpoint"
-    yield f"{prefix}.index: {lacking}; {_GIVE}"
 
 
 def config_from_weights(bundle: Bundle, name: str = "") -> AlbertConfig:
@@ -197,7 +188,13 @@ def _prefix(directory: Path, name: str) -> Path:
     if found:
         found = _noted(directory, found)
         found = [prefix for prefix in found if prefix.name == PREFIX] or found
-    refuse(_not_one(found, directory, name))
+    if not found:
+        lonely = sorted(path.name for path in directory.rglob("*.data-*-of-*"))
+        lacking = f"{lonely[0]} has no .index beside it" if lonely else "no .index file of a checkpoint is in it"
+        raise AlbertError(f"{name}: {lacking}; {_GIVE}")
+    if len(found) > 1:
+        names = ", ".join(str(prefix.relative_to(directory)) for prefix in found[:4])
+        raise AlbertError(f"{name}: {len(found)} checkpoints ({names}, ...); give the prefix of one")
     return found[0]
 
 
@@ -214,16 +211,6 @@ def _noted(directory: Path, found: list[Path]) -> list[Path]:
             # It speaks for its own directory, not for checkpoints of other runs beside it.
             found = [prefix for prefix in found if prefix == latest or prefix.parent != note.parent]
     return found
-
-
-def _not_one(found: list[Path], directory: Path, name: str) -> Iterator[str]:
-    if not found:
-        lonely = sorted(path.name for path in directory.rglob("*.data-*-of-*"))
-        lacking = f"{lonely[0]} has no .index beside it" if lonely else "no .index file of a checkpoint is in it"
-        yield f"{name}: {lacking}; {_GIVE}"
-    if len(found) > 1:
-        names = ", ".join(str(prefix.relative_to(directory)) for prefix in found[:4])
-        yield f"{name}: {len(found)} checkpoints ({names}, ...); give the prefix of one"
 
 
 def _data_files(prefix: Path) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,6 @@ _PROBLEMS = ("", "regression", "single_label_classification", "multi_label_class
 
 
 class HuggingFace(Source):
-    """A Hugging Face directory."""
-
     format = "hf"
 
     @staticmethod
@@ -59,8 +57,10 @@ class HuggingFace(Source):
         # The shape of a head that the source lacks is (0, 0): no classes to name.
         classes = params.get("classifier/kernel", np.zeros((0, 0))).shape[1]
         refuse(f"{self.path / CONFIG}: {flaw}" for flaw in _flaws(self._fields, classes))
-        problem = self._fields.get("problem_type") or ""
-        return params, _head(self._fields, params), _labels(self._fields, classes), problem
+        names, problem = self._fields.get("id2label"), self._fields.get("problem_type") or ""
+        # One class is a number, not a class; every config.json names two labels by default.
+        labels = tuple(names[str(number)] for number in range(classes)) if names and classes > 1 else ()
+        return params, _head(self._fields, params), labels, problem
 
 
 def _json(path: Path) -> Any:
@@ -90,34 +90,25 @@ def tensors(path: Path) -> Mapping[str, np.ndarray]:
 
 
 def _shards(index: Path, reader: type[SafetensorsFile] | type[TorchFile]) -> Mapping[str, np.ndarray]:
-    """The tensors that an index spreads over several files."""
     fields = _json(index)
     file_of: Any = fields.get("weight_map") if isinstance(fields, dict) else None
-    refuse(f"{index}: {flaw}" for flaw in _index_flaws(file_of, index.parent))
-    files: dict[str, Any] = {file: reader(index.parent / file) for file in sorted(set(file_of.values()))}
-    refuse(f"{index}: {flaw}" for flaw in _shard_flaws(file_of, files))
-    return ChainMap(*files.values())
-
-
-def _index_flaws(file_of: Any, directory: Path) -> Iterator[str]:
     # Only bare names: an index must not reach files outside its directory.
     if not isinstance(file_of, dict) or not all(isinstance(p, str) and Path(p).name == p for p in file_of.values()):
-        yield "no weight_map from names to files beside it; copy it again"
-    for file in sorted(set(file_of.values())):
-        if not (directory / file).is_file():
-            yield f"its shard {file} is missing; copy every shard"
-
-
-def _shard_flaws(file_of: dict[str, str], files: Mapping[str, Mapping]) -> Iterator[str]:
+        raise AlbertError(f"{index}: no weight_map from names to files beside it; copy it again")
+    paths = {file: index.parent / file for file in sorted(set(file_of.values()))}
+    lacking = (file for file, path in paths.items() if not path.is_file())
+    refuse(f"{index}: its shard {file} is missing; copy every shard" for file in lacking)
+    files: dict[str, Any] = {file: reader(path) for file, path in paths.items()}
     for file, found in files.items():
         # Both ways: a shard with more than the index lists is of another model.
         listed = {name for name in file_of if file_of[name] == file}
         for name in sorted(listed ^ set(found)):
             what = "lacks {}, which the index puts there" if name in listed else "holds {}, which the index does not"
-            yield f"{file} {what.format(name)}; copy index and shards from one model"
+            raise AlbertError(f"{index}: {file} {what.format(name)}; copy index and shards from one model")
+    return ChainMap(*files.values())
 
 
-# ---- head and labels
+# ---- the head
 
 
 def _flaws(fields: dict[str, Any], classes: int) -> Iterator[str]:
@@ -140,9 +131,9 @@ def _flaws(fields: dict[str, Any], classes: int) -> Iterator[str]:
         if str(number) not in labels:
             given = ", ".join(sorted(labels)[:8])
             yield f"id2label has no name for class {number} but for {given}; number the classes 0 to {classes - 1}"
-    for label in labels.values():
-        if list(labels.values()).count(label) > 1:
-            yield f"id2label has the name {label!r} twice; give every class a name of its own"
+    label, times = Counter(labels.values()).most_common(1)[0]
+    if times > 1:
+        yield f"id2label has the name {label!r} twice; give every class a name of its own"
 
 
 def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray]) -> Head | None:
@@ -160,12 +151,6 @@ def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray]) -> Head | No
     if "classifier" in present:
         return "classification" if "albert/pooler" in present else "tagging"
     return "span" if "span" in present else None
-
-
-def _labels(fields: dict[str, Any], classes: int) -> tuple[str, ...]:
-    names = fields.get("id2label")
-    # One class is a number, not a class; every config.json names two labels by default.
-    return tuple(names[str(number)] for number in range(classes)) if names and classes > 1 else ()
 
 
 # ---- writing

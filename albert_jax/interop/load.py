@@ -7,13 +7,12 @@ from pathlib import Path
 
 from albert_jax.cluster import workdirs
 from albert_jax.data.text.tokenizers import AnyTokenizer
-from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.errors import AlbertError, retold
 from albert_jax.interop.directory import Directory, Workdir
 from albert_jax.interop.google import Google
 from albert_jax.interop.hf import HuggingFace
 from albert_jax.interop.restored import Head, RestoredAlbert, build
 from albert_jax.interop.source import LoadedModel, Source
-from albert_jax.model.config import AlbertConfig
 
 # The first that matches reads. Google's is last: it takes any directory with a checkpoint below it, a prefix or an
 # archive, and says what is missing in a directory of none of these formats.
@@ -58,13 +57,6 @@ def open_source(path_or_name: str | Path) -> LoadedModel:
         return source.load()
 
 
-def peek(path_or_name: str | Path) -> tuple[AlbertConfig, Path]:
-    """The configuration of the model that `open_source` would read, and the path from which `tokenizers.load` reads its
-    vocabulary, if there is one. Reads no weights. Raises AlbertError as `open_source` does."""
-    with source_at(path_or_name) as source:
-        return source.config, source.vocab
-
-
 _OPEN: dict[str, Source] = {}  # the sources of the `source_at` blocks that are being executed
 
 
@@ -72,9 +64,8 @@ _OPEN: dict[str, Source] = {}  # the sources of the `source_at` blocks that are 
 def source_at(path_or_name: str | Path) -> Iterator[Source]:
     """The source at a path or hub name, open within the block.
 
-    `source.config` and `source.vocab` are read without weights, `source.load()` with them. Within the block, calls of
-    `source_at`, `peek` and `open_source` with the same name use this source, wherever they stand. So whoever needs
-    several of them opens a block around them all.
+    `source.config` and `source.vocab` are read without weights, `source.load()` with them. Calls of `source_at` and
+    `open_source` with the same name within the block use this source: whoever needs several opens a block around all.
 
     Raises AlbertError for what is no model, and for a configuration that is damaged or of no ALBERT.
     """
@@ -96,27 +87,22 @@ def source_at(path_or_name: str | Path) -> Iterator[Source]:
 
 # ---- names
 
-
 _KINDS = "a directory, an archive, a checkpoint's prefix or a name on the Hugging Face hub"
 
 
 def _local_path(path_or_name: str | Path) -> Path:
     """The path to look at. Raises AlbertError for what can be neither a path nor a name."""
     given = str(path_or_name)
-    refuse(_no_source(given))
+    if not given:
+        raise AlbertError(f"the source's name is empty; give {_KINDS}")
+    if given.startswith(("http:", "https:")):
+        raise AlbertError(f"{given}: an address is not read; fetch what is there and give {_KINDS}")
     # Python raises for a name that is too long, a directory without permission and the home directory of nobody, and
     # only when the path is looked up, as the readers will do.
     with retold(lambda message: f"{given[:200]}: cannot be read ({message}); give {_KINDS}", OSError, RuntimeError):
         path = workdirs.local_dir(path_or_name).expanduser()
         path.exists(), Path(f"{path}.index").exists()
     return path
-
-
-def _no_source(given: str) -> Iterator[str]:
-    if not given:
-        yield f"the source's name is empty; give {_KINDS}"
-    if given.startswith(("http:", "https:")):
-        yield f"{given}: an address is not read; fetch what is there and give {_KINDS}"
 
 
 # Weights of other programs (TensorFlow, Flax, ONNX) are left on the hub.

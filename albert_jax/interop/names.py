@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from albert_jax.errors import refuse
+from albert_jax.errors import AlbertError, refuse
 from albert_jax.interop.safetensors import aligned
 from albert_jax.model.config import AlbertConfig
 
@@ -24,8 +24,6 @@ Kind = Literal["tf", "hf"]
 
 @dataclass(frozen=True)
 class Row:
-    """One array."""
-
     ours: str  # path in our parameter tree
     tf: str  # variable in a TF 1 checkpoint
     hf: str  # name in a Hugging Face state dict, under its longest form ("albert.embeddings...")
@@ -250,7 +248,12 @@ def _converted(
     """The tensor `name` as our float32 array of `row`."""
     # A function of its own, which frees the tensor at its end: no second copy of a large one outlasts its conversion.
     tensor = tensors[name]
-    refuse(f"{source}: {name} {flaw}" for flaw in _unfit(tensor, row, kind, config))
+    wanted = our_shape(row, config)
+    if needed := _misfit(tensor.shape, wanted[::-1] if row.transposed(kind) else wanted):
+        fact = f"{name} has shape {tuple(tensor.shape)}, {row.ours} needs {needed} by the configuration"
+        raise AlbertError(f"{source}: {fact}; configuration and weights are not of one model")
+    if tensor.dtype.kind != "f" and tensor.dtype.name != "bfloat16":
+        raise AlbertError(f"{source}: {name} is {tensor.dtype}; {row.ours} needs floating-point numbers")
     array = tensor = tensor.T if row.transposed(kind) else tensor
     if not (tensor.dtype == np.float32 and tensor.flags.c_contiguous and tensor.ctypes.data % 64 == 0):
         array = aligned(tensor.shape)
@@ -258,15 +261,6 @@ def _converted(
             array[...] = tensor
     refuse(f"{source}: {name} {flaw}" for flaw in _not_finite(array))
     return array
-
-
-def _unfit(tensor: np.ndarray, row: Row, kind: Kind, config: AlbertConfig) -> Iterator[str]:
-    wanted = our_shape(row, config)
-    if needed := _misfit(tensor.shape, wanted[::-1] if row.transposed(kind) else wanted):
-        fact = f"has shape {tuple(tensor.shape)}, {row.ours} needs {needed} by the configuration"
-        yield f"{fact}; configuration and weights are not of one model"
-    if tensor.dtype.kind != "f" and tensor.dtype.name != "bfloat16":
-        yield f"is {tensor.dtype}; {row.ours} needs floating-point numbers"
 
 
 def _unheld(row: Row, array: np.ndarray, given: Mapping, tensors: Mapping, config: AlbertConfig) -> Iterator[str]:

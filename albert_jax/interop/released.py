@@ -24,7 +24,7 @@ _CHINESE: dict[str, dict[str, Any]] = {
     "xxlarge": dict(heads=16, initializer_range=0.01),
 }  # fmt: skip
 # English xlarge: the page of the module says 16 heads, the file in its tar 32 (issue 180); the thread leaves it open
-# and Hugging Face ships 16. `head_count.check_heads` lets the weights and a text decide.
+# and Hugging Face ships 16. The verb heads lets the weights and a text decide.
 RELEASED: dict[str, AlbertConfig] = {
     **{f"albert_{size}_v{version}": albert(size, version) for size in _SIZES for version in (1, 2)},
     **{f"albert_{size}_zh": albert(size, vocab_size=21_128, activation="relu", **_CHINESE[size]) for size in _SIZES},
@@ -95,21 +95,17 @@ _HF_UNREAD = {
 
 
 def config_from_google(fields: Any, name: str = "", source: str = "albert_config.json") -> AlbertConfig:
-    """The configuration that Google's `albert_config.json` describes; "gelu" is the tanh approximation.
-
-    Args:
-      fields: the parsed file; fields that it lacks are what `modeling.AlbertConfig` takes for them
-      name: path or address that the checkpoint came from; that of a released model (".../albert_xlarge_v2/...") makes
-        the table override heads, activation and dropout, each with a warning
-      source: names the file in messages
+    """The configuration that Google's `albert_config.json` describes; "gelu" is the tanh approximation, and a field
+    that the file lacks is what `modeling.AlbertConfig` takes for it. `name` is the path or address that the checkpoint
+    came from: that of a released model (".../albert_xlarge_v2/...") makes the table override heads, activation and
+    dropout, each with a warning. `source` names the file in messages.
 
     Warns of unknown fields. Raises AlbertError for a field of the wrong type, and for one that asks for what this model
     does not compute.
     """
     refuse(f"{source}: {flaw}" for flaw in _google_flaws(fields))
     _warn_of_unknown(fields, {*_FIELDS.values(), *_GOOGLE_NEUTRAL, *_GOOGLE_UNREAD}, source)
-    values = _read(fields, _FIELDS) | {"activation": _GOOGLE_ACTIVATIONS[fields.get("hidden_act", "gelu")]}
-    return _by_table(values, name, source)
+    return _by_table(fields, _FIELDS, _GOOGLE_ACTIVATIONS[fields.get("hidden_act", "gelu")], name, source)
 
 
 def config_from_hf(fields: Any, name: str = "", source: str = "config.json") -> AlbertConfig:
@@ -117,8 +113,7 @@ def config_from_hf(fields: Any, name: str = "", source: str = "config.json") -> 
     warnings and errors as of `config_from_google`."""
     refuse(f"{source}: {flaw}" for flaw in _hf_flaws(fields))
     _warn_of_unknown(fields, {*_HF_FIELDS.values(), *_HF_NEUTRAL, *_HF_UNREAD}, source)
-    values = _read(fields, _HF_FIELDS) | {"activation": _HF_ACTIVATIONS[fields.get("hidden_act", "gelu_new")]}
-    return _by_table(values, name, source)
+    return _by_table(fields, _HF_FIELDS, _HF_ACTIVATIONS[fields.get("hidden_act", "gelu_new")], name, source)
 
 
 def _google_flaws(fields: Any) -> Iterator[str]:
@@ -161,13 +156,10 @@ def _warn_of_unknown(fields: Json, known: set[str], source: str) -> None:
         warnings.warn(f"{source}: unknown and ignored: {', '.join(map(repr, unknown))}; {doubt}", stacklevel=3)
 
 
-def _read(fields: Json, names: Mapping[str, str]) -> dict[str, Any]:
-    defaults = dataclasses.asdict(AlbertConfig()) | _DEFAULTS
-    return {ours: type(defaults[ours])(fields.get(theirs, defaults[ours])) for ours, theirs in names.items()}
-
-
-def _by_table(values: dict[str, Any], name: str, source: str) -> AlbertConfig:
-    """The configuration of `values`, overridden where they contradict the table's rows for `name`."""
+def _by_table(fields: Json, names: Mapping[str, str], activation: str, name: str, source: str) -> AlbertConfig:
+    """The configuration of `fields`, overridden where they contradict the table's rows for `name`."""
+    values: dict[str, Any] = dataclasses.asdict(AlbertConfig()) | _DEFAULTS | {"activation": activation}
+    values |= {ours: type(values[ours])(fields.get(theirs, values[ours])) for ours, theirs in names.items()}
     shape = ("vocab_size", "embedding_size", "hidden_size", "layers", "feed_forward_size", "groups", "inner_groups")
     twins = [row for row, config in RELEASED.items() if all(getattr(config, f) == values[f] for f in shape)]
     # A name alone is not enough: a directory called albert_base_v2 may hold somebody's model of another shape.
@@ -230,8 +222,9 @@ def released(name: str) -> tuple[str, ...]:
     (fine-tuned descendants) mean nothing.
     """
     found: tuple[str, ...] = ()
-    # TF-Hub's addresses have size and version apart: .../albert_base/3.
-    address = re.sub(r"albert_(base|large|xlarge|xxlarge)[/_]([123])(?=/|$)", _module_version, name)
+    # TF-Hub's addresses have size and version apart: .../albert_base/3. Modules 2 and 3 both hold the second version.
+    address = re.sub(r"(albert_(?:base|large|xlarge|xxlarge))[/_]1(?=/|$)", r"\1_v1", name)
+    address = re.sub(r"(albert_(?:base|large|xlarge|xxlarge))[/_][23](?=/|$)", r"\1_v2", address)
     for part in re.split(r"/|--|\\", address):
         word = re.sub(r"\.(tar|tar\.gz|tgz)$", "", part.lower()).replace("-", "_")
         match = re.fullmatch(r"albert_(chinese_)?(base|large|xlarge|xxlarge)(_v1|_v2|_zh)?", word)
@@ -242,7 +235,3 @@ def released(name: str) -> tuple[str, ...]:
         if len(rows) == 1 or not found:
             found = rows
     return found
-
-
-def _module_version(match: re.Match) -> str:
-    return f"albert_{match[1]}_v{1 if match[2] == '1' else 2}"  # modules 2 and 3 both hold the second version

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from albert_jax.errors import refuse, retold
+from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.interop.names import parts
 from albert_jax.interop.safetensors import aligned
 from albert_jax.model.config import AlbertConfig
@@ -47,21 +47,14 @@ class RestoredAlbert(AlbertWithHead):
 
     def __call__(
         self,
-        input_ids: Any,
-        segment_ids: Any = None,
-        mask: Any = None,
-        positions: Any = None,
+        input_ids: Any,  # pieces, int [B, S] ([B, C, S] with the choice head)
+        segment_ids: Any = None,  # 0 for the first and 1 for the second text, as input_ids; zeros when not given
+        mask: Any = None,  # true for real tokens, as input_ids; all true when not given
+        positions: Any = None,  # of the MLM logits, int [B, P]; needed by the heads "pretrain" and "mlm"
         *,
-        all_hidden: bool = False,
+        all_hidden: bool = False,  # also return the states after each layer
     ) -> RestoredOutput:
         """Activations without dropout, compiled for each new shape, at the highest matrix precision.
-
-        Args:
-          input_ids: pieces, int [B, S] ([B, C, S] with the choice head)
-          segment_ids: 0 for the first and 1 for the second text, as input_ids; zeros when not given
-          mask: true for real tokens, as input_ids; all true when not given
-          positions: where the MLM logits are wanted, int [B, P]; needed by the heads "pretrain" and "mlm"
-          all_hidden: also return the states after each layer
 
         Raises AlbertError for an id, segment or position outside its table, shapes that do not fit, a mask of other
         values than true and false (or 1 and 0), and sequences longer than the position table.
@@ -80,15 +73,11 @@ class RestoredAlbert(AlbertWithHead):
     def _misfits(self, input_ids: Any, segment_ids: Any, mask: Any, positions: Any) -> Iterator[str]:
         wanted = "[B, C, S]" if self.head == "choice" else "[B, S]"
         if input_ids.ndim != wanted.count(",") + 1 or not input_ids.shape == segment_ids.shape == mask.shape:
-            yield (
-                f"input_ids {input_ids.shape}, segment_ids {segment_ids.shape} and mask {mask.shape} must have one "
-                f"shape {wanted}"
-            )
+            shapes = f"input_ids {input_ids.shape}, segment_ids {segment_ids.shape} and mask {mask.shape}"
+            yield f"{shapes} must have one shape {wanted}"
         if positions is not None and not hasattr(self, "mlm"):
-            yield (
-                f"positions are for MLM logits, and this model has the head {self.head!r}; "
-                'load it with head="pretrain" or head="mlm"'
-            )
+            fact = f"positions are for MLM logits, and this model has the head {self.head!r}"
+            yield f'{fact}; load it with head="pretrain" or head="mlm"'
         if positions is not None and (positions.ndim != 2 or len(positions) != len(input_ids)):
             yield f"positions {positions.shape} must be [B, P] for input_ids {input_ids.shape}"
 
@@ -105,22 +94,18 @@ def _array(values: Any, name: str, rows: int = 0) -> Any:
         return values
     with retold(lambda _: f"{name} have rows of different lengths; pad them to one, and give a mask", ValueError):
         array = np.asarray(values)
-    refuse(_value_flaws(array, name, rows))
-    return array.astype(np.int32 if rows else bool)
-
-
-def _value_flaws(array: np.ndarray, name: str, rows: int) -> Iterator[str]:
     if not array.size:
-        yield f"{name} {array.shape} hold nothing"
+        raise AlbertError(f"{name} {array.shape} hold nothing")
     if not rows:
         if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-            yield f"{name} is {array.dtype} with other values than true and false, or 1 and 0"
-        return
+            raise AlbertError(f"{name} is {array.dtype} with other values than true and false, or 1 and 0")
+        return array.astype(bool)
     if array.dtype.kind not in "iu":
-        yield f"{name} are {array.dtype}, not whole numbers"
+        raise AlbertError(f"{name} are {array.dtype}, not whole numbers")
     outside = array[(array < 0) | (array >= rows)]
     if outside.size:  # indexing past a table would clamp silently
-        yield f"{name} hold {outside[0]}, outside 0..{rows - 1}; do they come from another vocabulary?"
+        raise AlbertError(f"{name} hold {outside[0]}, outside 0..{rows - 1}; do they come from another vocabulary?")
+    return array.astype(np.int32)
 
 
 # ---- restoring
@@ -132,7 +117,8 @@ def build(config: AlbertConfig, head: Head | None, flat: dict[str, np.ndarray], 
     the model exist at once. Raises AlbertError when the head's parameters are not in `flat`.
     """
     classes = flat["classifier/kernel"].shape[1] if "classifier/kernel" in flat else 0
-    refuse(_head_misfits(head, classes, flat, source))
+    if head is not None:
+        refuse(_head_misfits(head, classes, flat, source))
     config = dataclasses.replace(config, compute_dtype="float32", attention="xla", remat="none", scan=True)
     pools = "albert/pooler" in parts(flat)
     model = nnx.eval_shape(lambda: RestoredAlbert(config, head, classes, pools, rngs=nnx.Rngs(0)))
@@ -148,19 +134,12 @@ def build(config: AlbertConfig, head: Head | None, flat: dict[str, np.ndarray], 
     return nnx.merge(graph, nnx.State(map_with_path(put, nnx.to_pure_dict(state))))
 
 
-def _head_misfits(head: Head | None, classes: int, flat: Mapping[str, np.ndarray], source: str) -> Iterator[str]:
-    if head is None:
-        return
+def _head_misfits(head: Head, classes: int, flat: Mapping[str, np.ndarray], source: str) -> Iterator[str]:
     if head not in HEADS:
         yield f"there is no head {head!r}; choose {', '.join(HEADS)}, or None for the encoder alone"
-    found = parts(flat)
-    if lacking := sorted(NEEDED[head] - found):
-        yield (
-            f"{source}: the head {head!r} needs {', '.join(lacking)}, which the source does not have; it has "
-            f"{', '.join(sorted(found))}"
-        )
+    if lacking := sorted(NEEDED[head] - parts(flat)):
+        has = ", ".join(sorted(parts(flat)))
+        yield f"{source}: the head {head!r} needs {', '.join(lacking)}, which the source does not have; it has {has}"
     if head == "choice" and classes != 1:
-        yield (
-            f"{source}: a choice has one number for each text and this classifier has {classes} classes; "
-            'use head="classification"'
-        )
+        fact = f"a choice has one number for each text and this classifier has {classes} classes"
+        yield f'{source}: {fact}; use head="classification"'

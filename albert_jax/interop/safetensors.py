@@ -16,7 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.errors import AlbertError, retold
 
 _DTYPES = {
     "F64": np.dtype(np.float64), "F32": np.dtype(np.float32), "F16": np.dtype(np.float16),
@@ -68,17 +68,15 @@ class SafetensorsFile(LazyTensors):
             header = json.loads(text, object_pairs_hook=_each_once)
             self.entries = {name: _entry(value) for name, value in header.items() if name != "__metadata__"}
         self._first = 8 + length
-        refuse(f"{path}: {flaw}" for flaw in self._gaps(size - self._first))
-
-    def _gaps(self, size: int) -> Iterator[str]:
-        """Tensors must fill the `size` bytes behind the header one after the other."""
+        # Tensors must fill the bytes behind the header one after the other.
         end = 0
         for name, (dtype, shape, begin, stop) in sorted(self.entries.items(), key=lambda entry: entry[1][2:]):
             if begin != end or stop - begin != math.prod(shape) * dtype.itemsize:
-                yield f"the place of {name} in the file is wrong; the file is damaged, copy it again"
+                wrong = f"the place of {name} in the file is wrong"
+                raise AlbertError(f"{path}: {wrong}; the file is damaged, copy it again")
             end = stop
-        if end != size:
-            yield f"has {self._first + size:,} bytes, its header tells of {self._first + end:,}; copy it again"
+        if (wanted := self._first + end) != size:
+            raise AlbertError(f"{path}: has {size:,} bytes, its header tells of {wanted:,}; copy it again")
 
     def __getitem__(self, name: str) -> np.ndarray:
         dtype, shape, begin, stop = self.entries[name]

@@ -84,18 +84,14 @@ class Source(ABC):
         if pieces != self.config.vocab_size:
             sizes = f"its vocabulary has {pieces} pieces, its word table {self.config.vocab_size} rows"
             raise AlbertError(f"{self.origin}: {sizes}; put the vocabulary of this model beside it, or none")
-        _warn_of_groups(self)
+        # Here layer i uses group i * G // L. Both originals compute it in floating point, which skips a group for a few
+        # odd pairs, such as 22 layers in 22 groups; no released model has more than one group.
+        L, G = self.config.layers, self.config.groups
+        theirs = {"tf1": [int(i / L * G) for i in range(L)], "hf": [int(i / (L / G)) for i in range(L)]}
+        if theirs.get(self.format, []) not in ([], [i * G // L for i in range(L)]):
+            fact = f"with {L} layers in {G} groups its own program skips a group by rounding"
+            warnings.warn(f"{self.origin}: {fact}, and this one does not: their numbers differ", stacklevel=2)
         return LoadedModel(self.origin, self.format, self.config, params, head, labels, problem, self.tokenizer)
-
-
-def _warn_of_groups(source: Source) -> None:
-    L, G = source.config.layers, source.config.groups
-    # Here layer i uses group i * G // L. Both originals compute it in floating point, which skips a group for a few odd
-    # pairs, such as 22 layers in 22 groups; no released model has more than one group.
-    theirs = {"tf1": [int(i / L * G) for i in range(L)], "hf": [int(i / (L / G)) for i in range(L)]}
-    if theirs.get(source.format, []) not in ([], [i * G // L for i in range(L)]):
-        fact = f"with {L} layers in {G} groups its own program skips a group by rounding"
-        warnings.warn(f"{source.origin}: {fact}, and this one does not: their numbers differ", stacklevel=2)
 
 
 def vocab_txt(tokenizer: WordPieceTokenizer) -> bytes:

@@ -1,7 +1,6 @@
 """What a run starts from: shape, vocabulary and parameters of another model, whatever format that came in."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -11,9 +10,7 @@ from albert_jax.cluster import workdirs
 from albert_jax.engine.state import Params
 from albert_jax.errors import AlbertError, refuse
 from albert_jax.experiment import Experiment
-from albert_jax.interop.load import open_source, peek, source_at
-from albert_jax.interop.source import Source
-from albert_jax.model.config import AlbertConfig
+from albert_jax.interop.load import open_source, source_at
 from albert_jax.tasks.base import OpenTask
 from albert_jax.trees import flatten, map_with_path
 
@@ -36,45 +33,38 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
         )
     if not (begun or experiment.init):
         return experiment
-    stored, vocab = peek(workdir if begun else experiment.init)
+    with source_at(workdir if begun else experiment.init) as source:
+        stored, vocab = source.config, source.vocab
     if experiment.model_of_init:
         shape = {name: getattr(stored, name) for name in _SHAPE}
         experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **shape))
     elif not begun:
-        refuse(_flaws_unseen(experiment, stored))
+        for name in ("heads", "activation", "layer_norm_eps"):  # no weight shows them: loading would not fail
+            have, want = getattr(stored, name), getattr(experiment.model, name)
+            if have != want:
+                raise AlbertError(
+                    f"{experiment.init} was made with model.{name} {have} and this experiment has {want}; give "
+                    f"--model.{name.replace('_', '-')} {have}, or --model-of-init"
+                )
     before = getattr(experiments.read(workdir).task, "vocab", "") if begun else ""
     return dataclasses.replace(experiment, task=experiment.task.with_vocabulary(str(vocab), before))
-
-
-def _flaws_unseen(experiment: Experiment, stored: AlbertConfig) -> Iterator[str]:
-    """Where the models differ in what no weight shows, so that loading would not fail."""
-    for name in ("heads", "activation", "layer_norm_eps"):
-        have, want = getattr(stored, name), getattr(experiment.model, name)
-        if have != want:
-            yield (
-                f"{experiment.init} was made with model.{name} {have} and this experiment has {want}; give "
-                f"--model.{name.replace('_', '-')} {have}, or --model-of-init"
-            )
 
 
 def check_vocabulary(source: str | Path, task: OpenTask) -> None:
     """Raises AlbertError when the model at `source` was trained on another vocabulary than the task's data, or has none
     to tell what its pieces are."""
     with source_at(source) as opened:
-        refuse(_flaws_of_vocabulary(source, opened, task.tokenizer.fingerprint))
-
-
-def _flaws_of_vocabulary(name: str | Path, source: Source, wanted: str) -> Iterator[str]:
-    if source.tokenizer is None:
-        yield (
-            f"{name} has no vocabulary, which would tell what its pieces are; put the spiece.model or vocab.txt that "
-            "it was trained with beside its weights"
-        )
-    elif (known := source.tokenizer.fingerprint) != wanted:
-        yield (
-            f"vocabularies differ: {name} was trained with {known[:12]}, the data was prepared with {wanted[:12]}; "
-            f"prepare the data with --vocab {source.vocab}"
-        )
+        if opened.tokenizer is None:
+            raise AlbertError(
+                f"{source} has no vocabulary, which would tell what its pieces are; put the spiece.model or vocab.txt "
+                "that it was trained with beside its weights"
+            )
+        known, wanted = opened.tokenizer.fingerprint, task.tokenizer.fingerprint
+        if known != wanted:
+            raise AlbertError(
+                f"vocabularies differ: {source} was trained with {known[:12]}, the data was prepared with "
+                f"{wanted[:12]}; prepare the data with --vocab {opened.vocab}"
+            )
 
 
 def initialise(params: Params, init: str | Path, task: OpenTask) -> tuple[Params, list[str], list[str]]:

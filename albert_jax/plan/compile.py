@@ -36,8 +36,6 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass(frozen=True)
 class Job:
-    """What to compile."""
-
     experiment: Experiment  # its data is not opened
     topology: str  # usual name of a TPU slice, or "" for the devices that are here
     slices: int = 1  # slices of it
@@ -66,8 +64,6 @@ class Memory:
 # The names of these fields stand in the files of `plan --json`.
 @dataclass(frozen=True)
 class Program:
-    """What a compiled training step is."""
-
     key: str  # fingerprint of the program before compilation, the topology and the versions of the compilers
     quick: bool  # compiled with the least effort
     device_kind: str  # as JAX names it
@@ -136,8 +132,11 @@ def compile_step(job: Job, known: frozenset[str] = frozenset()) -> Program | str
     }
     traced = assembly.train_step.trace(state, batch)
     lowered = traced.lower()
-    # Compiling is most of the time, so the key is that of the program before it.
-    key = _key(lowered.as_text(), job, devices[0])
+    # Compiling is most of the time, so the key is that of the program before it: its text has the shapes, the shardings
+    # and all options of the step in it, but not the compiler.
+    versions = [jax.__version__, devices[0].client.platform_version]
+    parts = [lowered.as_text(), job.topology, str(job.slices), str(job.quick), *versions]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     if key in known:
         return key
 
@@ -158,10 +157,8 @@ def compile_step(job: Job, known: frozenset[str] = frozenset()) -> Program | str
     config, length, predictions = task.config, task.tokens_per_example, task.predictions_per_example
     per_token = train_flops_per_token(config, length, predictions)
     table = tuple(layout.table())
-    if topology:
-        limit = topology.chip.memory / topology.chip.devices
-    else:
-        limit = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
+    chip = topology.chip if topology else None
+    limit = chip.memory / chip.devices if chip else (devices[0].memory_stats() or {}).get("bytes_limit", 0)
     return Program(
         key=key,
         quick=job.quick,
@@ -215,12 +212,6 @@ def _bytes(tree: Any) -> int:
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _key(text: str, job: Job, device: Any) -> str:
-    # The text before compilation has the shapes, the shardings and all options of the step in it, but not the compiler.
-    parts = [text, job.topology, str(job.slices), str(job.quick), jax.__version__, device.client.platform_version]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-
-
 # ---- as a process
 
 
@@ -240,8 +231,7 @@ def serve(answers: int) -> None:
                 answer = {"error": str(error)}
             except Exception:  # a bug of ours or the compiler's: its traceback is for whoever asked
                 answer = {"failure": traceback.format_exc()}
-            out.write(json.dumps(answer) + "\n")
-            out.flush()
+            print(json.dumps(answer), file=out, flush=True)
 
 
 if __name__ == "__main__":

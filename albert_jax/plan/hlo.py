@@ -86,7 +86,6 @@ def while_loops(text: str | HloText) -> list[Loop]:
 
 
 def _payload(kind: str, instruction: Instruction) -> tuple[Array, ...]:
-    """What the collective delivers."""
     if instruction.shape.startswith("("):
         if kind == "send":  # (payload, context, token)
             return instruction.arrays[:1]

@@ -16,8 +16,6 @@ _HEAD = re.compile(r"^ +(ROOT )?%?([\w.-]+) = ")
 
 @dataclass(frozen=True)
 class Array:
-    """An array in a shape."""
-
     dtype: str  # XLA's name ("bf16")
     bytes: int  # without padding to tiles
     space: int  # memory space; 0 is the device's memory, others are on the chip
@@ -119,8 +117,7 @@ class HloText:
     def trips(self, loop: Instruction) -> int | None:
         """Turns of a loop that counts up from 0 by 1, which is what `lax.scan` makes; None for another."""
         # A TPU program has no `known_trip_count`: the constant that the condition compares the counter with is read.
-        known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes)
-        if known:
+        if known := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes):
             return int(known[1])
         condition = re.search(r"\bcondition=%?([\w.-]+)", loop.attributes)
         found = list(self.computation(condition[1]).values()) if condition else []
@@ -134,8 +131,7 @@ class HloText:
 
 
 def _read(line: str) -> Instruction | None:
-    head = _HEAD.match(line)
-    if not head:
+    if not (head := _HEAD.match(line)):
         return None
     start = head.end()
     end = closing(line, start) + 1 if line[start] == "(" else line.index(" ", start)
@@ -174,13 +170,8 @@ def arrays(shape: str) -> tuple[Array, ...]:
     for dtype, sizes, layout in re.findall(r"\b([a-z]+[0-9a-z]*)\[([<=\d,]*)\](\{[^}]*\})?", shape):
         space = re.search(r"S\((\d+)\)", layout)
         count = math.prod(int(size.lstrip("<=")) for size in sizes.split(",") if size)
+        width = re.search(r"\d+", dtype)  # f8e4m3fn is 8 bits wide, bf16 16, c64 64
+        bits = int(width[0]) if width else 8 if dtype == "pred" else 0
         if dtype != "token":
-            found.append(Array(dtype, math.ceil(_bits(dtype) * count / 8), int(space[1]) if space else 0))
+            found.append(Array(dtype, math.ceil(bits * count / 8), int(space[1]) if space else 0))
     return tuple(found)
-
-
-def _bits(dtype: str) -> int:
-    if dtype == "pred":
-        return 8
-    digits = re.match(r"[a-z]+?(\d+)", dtype)  # f8e4m3fn is 8 wide, bf16 16, c64 64
-    return int(digits[1]) if digits else 0

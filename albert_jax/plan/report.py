@@ -1,71 +1,23 @@
-"""A plan as tables, as a picture, as a file, and as the one line of a program that does not fit; the verb `plan`."""
+"""A plan as tables, as a picture, as a file, and as the one line of a program that does not fit."""
 
-import contextlib
 import dataclasses
 import json
 import math
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from albert_jax import __version__, files
 from albert_jax.cluster.devices import GIB
-from albert_jax.errors import AlbertError, retold
-from albert_jax.experiment import Experiment
+from albert_jax.errors import retold
 from albert_jax.plan.compile import Program
-from albert_jax.plan.roofline import Plan, StepTime, Variant
-from albert_jax.plan.search import plan
+from albert_jax.plan.roofline import Plan, Variant
 from albert_jax.tasks.pretrain import VOCABULARY
 from albert_jax.telemetry.charts import Bar, draw_bars
 from albert_jax.telemetry.tables import format_count, format_seconds, print_table
 
 UNKNOWN = "unknown device"
 NOT_KNOWN = "not known of a program that does not fit"
-PATIENCE = 30.0  # seconds after which the largest batch found so far is good enough
-
-
-# ---- the verb
-
-
-def main(experiment: Experiment, asked: Any) -> int:
-    """Prints the plan and writes what was asked for; `asked` are the verb's own options.
-
-    Raises AlbertError, after all is printed and written, for a program that does not fit: the line says by how much and
-    names the remedies.
-    """
-    # Before the minutes of compiling, not after them.
-    for name in ("json", "png", "hlo"):
-        if getattr(asked, name) and not Path(getattr(asked, name)).resolve().parent.is_dir():
-            raise AlbertError(f"--{name} {getattr(asked, name)}: its directory does not exist; make it first")
-    known = read_programs(Path(asked.json)) if asked.json else {}
-    with working() as progress:
-        made = plan(
-            experiment, asked.topology, asked.slices, hlo=asked.hlo or "", known=known, progress=progress,
-            patience=PATIENCE, search_limit=asked.search_limit if asked.search else 0,
-        )  # fmt: skip
-    show(made, with_params=asked.params)
-    if asked.json:
-        files.write_json(Path(asked.json), to_json(made, known))
-    if asked.png:
-        draw(made, Path(asked.png))
-    sys.stdout.flush()
-    if not made.program.fits:
-        raise AlbertError(does_not_fit(made))
-    return 0
-
-
-@contextlib.contextmanager
-def working() -> Iterator[Callable[[str], None]]:
-    """A function that shows what is under way, on a line of the terminal that vanishes in the end; or does nothing."""
-    if not sys.stderr.isatty():
-        yield lambda what: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("plan") as status:
-        yield status.update
 
 
 def gib(size: float) -> str:
@@ -79,8 +31,7 @@ def mesh(program: Program) -> str:
     return (", ".join(axes) or "one device") + zero
 
 
-def setting(program: Program) -> str:
-    """What was compiled, in a line."""
+def _setting(program: Program) -> str:
     vocabulary = f", vocabulary assumed: {VOCABULARY:,} pieces" if program.assumed_vocabulary else ""
     pieces = f" in {program.micro_batches} micro-batches" if program.micro_batches > 1 else ""
     return (
@@ -90,9 +41,8 @@ def setting(program: Program) -> str:
 
 
 def show(plan: Plan, with_params: bool = False) -> None:
-    """Prints the plan."""
     program, memory = plan.program, plan.program.memory
-    print(f"{plan.name} on {plan.topology}: {verdict(program)}\n{setting(program)}\n")
+    print(f"{plan.name} on {plan.topology}: {verdict(program)}\n{_setting(program)}\n")
     rows = [
         ("parameters, float32", gib(memory.params)),
         ("optimizer state", gib(memory.moments)),
@@ -109,7 +59,8 @@ def show(plan: Plan, with_params: bool = False) -> None:
     for title, variants in (("What fits", plan.remedies), ("Settings that fit, fastest first", plan.found)):
         if variants:
             print()
-            _show_variants(title, variants)
+            headers = ("remat", "micro-batches", "mesh", "memory", "step, ms", "model FLOPs", "flags")
+            print_table(title, headers, list(map(_row, variants)))
     if with_params:
         print()
         print_table("Parameters", ("path", "shape", "spec", "bytes a device", "of its moments"), list(program.table))
@@ -158,8 +109,7 @@ def _show_time(plan: Plan) -> None:
         rows.append(("step at best", UNKNOWN if program.fits else NOT_KNOWN))
     else:
         network = f" (slices {1e3 * plan.network[1]:,.2f})" if plan.network[1] else ""
-        rate = plan.tokens_per_step / time.total
-        hours = plan.hours or 0.0
+        rate, hours = plan.tokens_per_step / time.total, plan.hours or 0.0
         rows += [
             ("compute, ms", f"{1e3 * time.compute:,.2f}"),
             ("memory traffic, ms", f"{1e3 * time.memory:,.2f}"),
@@ -172,37 +122,32 @@ def _show_time(plan: Plan) -> None:
             ("device-hours", f"{hours * program.devices:,.1f}"),
         ]
     if largest := plan.largest:
-        per = largest.rows // largest.micro_batches
-        most = "" if plan.largest_exact else "at least "
-        rows.append(("largest batch that fits", f"{most}{largest.batch_size:,} ({per} a device and micro-batch, "
-                     f"{gib(largest.memory.total)})"))  # fmt: skip
+        most = f"{'' if plan.largest_exact else 'at least '}{largest.batch_size:,}"
+        each = f"{largest.rows // largest.micro_batches} a device and micro-batch"
+        rows.append(("largest batch that fits", f"{most} ({each}, {gib(largest.memory.total)})"))
     print_table("Time", ("figure", "value"), rows)
 
 
-def _show_variants(title: str, variants: tuple[Variant, ...]) -> None:
-    rows = []
-    for variant in variants:
-        program = variant.program
-        step = "-" if math.isinf(variant.seconds) else f"{1e3 * variant.seconds:,.2f}"
-        share = f"{program.model_flops / program.program_flops:.1%}"
-        memory = gib(program.memory.total)
-        rows.append((program.remat, program.micro_batches, mesh(program), memory, step, share, variant.flags))
-    print_table(title, ("remat", "micro-batches", "mesh", "memory", "step, ms", "model FLOPs", "flags"), rows)
+def _row(variant: Variant) -> tuple[Any, ...]:
+    program = variant.program
+    step = "-" if math.isinf(variant.seconds) else f"{1e3 * variant.seconds:,.2f}"
+    memory, share = gib(program.memory.total), f"{program.model_flops / program.program_flops:.1%}"
+    return program.remat, program.micro_batches, mesh(program), memory, step, share, variant.flags
 
 
 def does_not_fit(plan: Plan) -> str:
     """One line: by how much a program does not fit, and what would."""
     program, needed = plan.program, plan.program.memory.total
-    cures = "; ".join(
+    cures = [
         f"{variant.flags} ({gib(variant.program.memory.total)}, step {1e3 * variant.seconds:,.0f} ms)"
         for variant in plan.remedies
-    )
-    if plan.largest and len(plan.remedies) < 3:
-        smaller = f"--batch-size {plan.largest.batch_size} ({gib(plan.largest.memory.total)}, another recipe)"
-        cures = f"{cures}; {smaller}" if cures else smaller
+    ]
+    if plan.largest and len(cures) < 3:
+        largest = plan.largest
+        cures.append(f"--batch-size {largest.batch_size} ({gib(largest.memory.total)}, another recipe)")
     return (
-        f"{plan.name} does not fit on {plan.topology}: it needs {gib(needed)} a device, "
-        f"{gib(needed - program.limit)} more than there is; cheapest remedies: {cures or 'a larger slice'}"
+        f"{plan.name} does not fit on {plan.topology}: it needs {gib(needed)} a device, {gib(needed - program.limit)} "
+        f"more than there is; cheapest remedies: {'; '.join(cures) or 'a larger slice'}"
     )
 
 
@@ -248,21 +193,6 @@ def to_json(plan: Plan, known: dict[str, Program]) -> dict[str, Any]:
     return {"albert_jax": __version__, "plan": dataclasses.asdict(plan), "follows": follows, "programs": programs}
 
 
-def from_json(value: dict[str, Any]) -> tuple[Plan, dict[str, Program]]:
-    """The inverse of `to_json`."""
-    fields = dict(value["plan"])
-    variant = lambda each: Variant(each["flags"], Program.from_dict(each["program"]), each["seconds"])  # noqa: E731
-    fields |= {
-        "program": Program.from_dict(fields["program"]),
-        "time": StepTime(**fields["time"]) if fields["time"] else None,
-        "network": tuple(fields["network"]),
-        "largest": Program.from_dict(fields["largest"]) if fields["largest"] else None,
-        "remedies": tuple(variant(each) for each in fields["remedies"]),
-        "found": tuple(variant(each) for each in fields["found"]),
-    }
-    return Plan(**fields), {key: Program.from_dict(program) for key, program in value["programs"].items()}
-
-
 def read_programs(path: Path) -> dict[str, Program]:
     """Programs of an earlier --json FILE by key; none where it is missing. Raises AlbertError for another file."""
     if not path.exists():
@@ -270,4 +200,5 @@ def read_programs(path: Path) -> dict[str, Program]:
     # Of another version, whose programs lack a field of ours, is refused too: a guess would be a wrong figure.
     advice = "is no plan of this version; remove it or name another file"
     with retold(lambda reason: f"{path} exists and {advice} ({reason})", *files.DAMAGE):
-        return from_json(json.loads(path.read_text(encoding="utf-8")))[1]
+        programs = json.loads(path.read_text(encoding="utf-8"))["programs"]
+        return {key: Program.from_dict(program) for key, program in programs.items()}

@@ -161,12 +161,10 @@ def search(
     # only re-read the weights.
     waiting = list(candidates(dataclasses.replace(job.experiment, micro_batches=1), devices, job.slices))
     while waiting and done < limit:
-        size = min(_ROUND, limit - done)
+        size = min(_ROUND, limit - done, len(waiting))
         asked, waiting = waiting[:size], waiting[size:]
         fitting, more = _compile_all(submit, job, asked, seconds)
-        found += fitting
-        waiting += more
-        done += len(asked)
+        found, waiting, done = found + fitting, waiting + more, done + size
         progress(done, asked[-1][0])
     return sorted(found, key=lambda variant: variant.seconds)
 

@@ -130,7 +130,6 @@ def _nearest(kind: str, count: str) -> str:
     if kind in _SHAPES and count.isdigit():
         sizes = sorted((_count(kind, shape) for shape in _SHAPES[kind][0]), key=lambda size: abs(size - int(count)))
         return f"nearest: {', '.join(f'{kind}-{size}' for size in sizes[:3])}"
-    near = difflib.get_close_matches(f"{kind}-{count}".strip("-"), names(), n=3, cutoff=0.4)
-    if near:
+    if near := difflib.get_close_matches(f"{kind}-{count}".strip("-"), names(), n=3, cutoff=0.4):
         return f"nearest: {', '.join(near)}"
     return f"give a version and a size, such as v5e-256; versions: {', '.join(_SHAPES)}"

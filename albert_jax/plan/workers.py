@@ -17,14 +17,11 @@ from albert_jax.plan.topology import BUSY, is_busy
 
 
 class Compilers(AbstractContextManager):
-    """Up to `count` processes of `albert_jax.plan.compile`, each started when it is first needed.
+    """Up to `count` processes of `albert_jax.plan.compile`, each started when it is first needed."""
 
-    Args:
-      count: processes at once; a compilation keeps one core busy and takes one to two GiB
-      known: programs by key, which are not compiled again; every new one joins them
-    """
-
+    # A compilation keeps one core busy and takes one to two GiB.
     def __init__(self, count: int = 0, known: dict[str, Program] | None = None):
+        # By key, and not compiled again; every new program joins them.
         self.known: dict[str, Program] = {} if known is None else known
         # Every thread of the pool keeps a process of its own and waits for its answers.
         self._pool = ThreadPoolExecutor(count or min(os.cpu_count() or 1, 4))
@@ -37,7 +34,7 @@ class Compilers(AbstractContextManager):
 
     def _run(self, job: Job) -> Program:
         process = getattr(self._own, "process", None)
-        if process is None or not process.alive:
+        if process is None or process.child.poll() is not None:
             process = self._own.process = _Process(bool(job.topology))
             self._processes.append(process)
         # A program that is known has no text to write, so a job that asks for it is compiled in any case.
@@ -48,19 +45,14 @@ class Compilers(AbstractContextManager):
         self.known[program.key] = program
         return program
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         """Ends the processes, also those that are at work."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.close()
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
 
 class _Process:
-    """One process and its pipes."""
-
     def __init__(self, for_tpu: bool):
         environment = dict(os.environ)
         if for_tpu:
@@ -72,16 +64,12 @@ class _Process:
         self._log = tempfile.TemporaryFile(mode="a+", encoding="utf-8", errors="replace")  # noqa: SIM115
         # Answers have a pipe of their own, whatever libtpu prints to standard output.
         read, write = os.pipe()
-        self._child = subprocess.Popen(
+        self.child = subprocess.Popen(
             [sys.executable, "-m", "albert_jax.plan.compile", str(write)],
             stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, text=True, pass_fds=(write,), env=environment,
         )  # fmt: skip
         os.close(write)
         self._answers = os.fdopen(read, encoding="utf-8")
-
-    @property
-    def alive(self) -> bool:
-        return self._child.poll() is None
 
     def ask(self, job: Job, known: list[str]) -> dict[str, Any]:
         """The answer to one job. Raises AlbertError for bad input, RuntimeError with the process's last words when it
@@ -90,14 +78,14 @@ class _Process:
         line = json.dumps({"job": fields, "known": known, "own_config": str(own or "")})
         answer = ""
         with suppress(BrokenPipeError):
-            print(line, file=self._child.stdin, flush=True)
+            print(line, file=self.child.stdin, flush=True)
             answer = self._answers.readline()
         # None from a process that has ended, which libtpu's does when another process holds it.
         if not answer:
             log = self._read_log()
             if is_busy(log):
                 raise AlbertError(BUSY)
-            raise RuntimeError(f"the compiling process ended with status {self._child.wait()}:\n{log}")
+            raise RuntimeError(f"the compiling process ended with status {self.child.wait()}:\n{log}")
         found = json.loads(answer)
         if "error" in found:
             raise AlbertError(found["error"])
@@ -110,7 +98,7 @@ class _Process:
         return self._log.read()[-4000:]
 
     def close(self) -> None:
-        self._child.kill()
-        self._child.wait()
+        self.child.kill()
+        self.child.wait()
         self._answers.close()
         self._log.close()

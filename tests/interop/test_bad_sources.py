@@ -14,7 +14,7 @@ import pytest
 import albert_jax
 from albert_jax.__main__ import main
 from albert_jax.errors import AlbertError
-from albert_jax.interop import safetensors, sstable, tf_bundle
+from albert_jax.interop import safetensors, tf_bundle
 from albert_jax.interop.convert import convert
 from albert_jax.interop.load import open_source
 from tests.goldens.google.compare import GOLDENS as GOOGLE
@@ -99,9 +99,9 @@ def index(change_table):
 
     def change(place):
         path = place / "model.ckpt-best.index"
-        table = sstable.read_table(path.read_bytes(), "index")
+        table = tf_bundle.read_table(path.read_bytes(), "index")
         change_table(table)
-        path.write_bytes(sstable.write_table(table))
+        path.write_bytes(tf_bundle.write_table(table))
 
     return change
 

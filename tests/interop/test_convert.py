@@ -12,10 +12,10 @@ from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop import convert as module
-from albert_jax.interop import directory, hf, tf_bundle
-from albert_jax.interop.convert import Resize, convert
-from albert_jax.interop.grow import add_pieces, grow
+from albert_jax.interop import directory, hf
+from albert_jax.interop.convert import Resize, add_pieces, convert, grow
 from albert_jax.interop.load import load, open_source
+from albert_jax.interop.tf_bundle import Bundle
 from tests.interop.hf_goldens import CASES, GOLDENS, opened
 
 
@@ -43,7 +43,7 @@ def test_through_tensorflow_and_back(tmp_path):
     convert(GOLDENS / "one_group", tmp_path / "tf", "tf1")
     convert(tmp_path / "tf", tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "tf_again", "tf1")
-    first, second = (tf_bundle.read(tmp_path / name / "model.ckpt-best") for name in ("tf", "tf_again"))
+    first, second = (dict(Bundle(tmp_path / name / "model.ckpt-best")) for name in ("tf", "tf_again"))
     same(first, second)
     assert first["cls/seq_relationship/output_weights"].shape == (2, 16)
     same(open_source(tmp_path / "ours").params, opened("one_group").params)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from albert_jax.errors import AlbertError
-from albert_jax.interop import sstable, tf_bundle
+from albert_jax.interop import tf_bundle
 from albert_jax.interop.google import find
 from albert_jax.interop.load import open_source
 from albert_jax.interop.names import to_ours
 from albert_jax.interop.released import RELEASED, config_from_google
+from albert_jax.interop.tf_bundle import Bundle
 from tests.goldens.google import draw
 from tests.goldens.google.compare import GOLDENS, flat, params, shapes
 
@@ -78,7 +79,7 @@ def test_an_archive_is_unpacked_and_gone_again(ending, kind, tmp_path):
 def test_moments_are_not_read(tmp_path, monkeypatch):
     """A bit that is flipped in one is of no consequence, while one flipped in a weight of the same file is told."""
     shutil.copytree(GOLDENS / "sharded", tmp_path / "x")
-    entries = tf_bundle.Bundle(tmp_path / "x" / "model.ckpt-1").entries
+    entries = Bundle(tmp_path / "x" / "model.ckpt-1").entries
     moments = {name for name in entries if name.endswith(("/adam_m", "/adam_v"))}
     asked = []
     read = tf_bundle.Bundle.__getitem__
@@ -145,7 +146,7 @@ def index_only(directory, row):
     table = {b"": tf_bundle._HEADER % 1}
     for name, shape in shapes(config).items():
         table[f"module/{name}".encode()] = tf_bundle._message(tf_bundle.Entry(1, shape, 0, 0, 0, 0))
-    (directory / "variables.index").write_bytes(sstable.write_table(table))
+    (directory / "variables.index").write_bytes(tf_bundle.write_table(table))
     (directory / "variables.data-00000-of-00001").write_bytes(b"")
     return config
 
@@ -245,7 +246,7 @@ def test_what_is_wrong_is_told_in_one_line(change, said, tmp_path):
 
 
 def test_an_unknown_variable_is_named(tmp_path):
-    tensors = tf_bundle.read(GOLDENS / "classifier" / "model.ckpt-9")
+    tensors = dict(Bundle(GOLDENS / "classifier" / "model.ckpt-9"))
     tf_bundle.write(tmp_path / "model.ckpt", tensors | {"bert/encoder/extra/kernel": np.zeros((2, 2), np.float32)})
     spoil_config(tmp_path)
     with pytest.raises(AlbertError, match="bert/encoder/extra/kernel"):

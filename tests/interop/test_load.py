@@ -15,8 +15,8 @@ from albert_jax.data.text import tokenizers
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.interop import directory, google, hf
-from albert_jax.interop.grow import grow
-from albert_jax.interop.load import READERS, open_source, peek, source_at
+from albert_jax.interop.convert import grow
+from albert_jax.interop.load import READERS, open_source, source_at
 from tests.interop.hf_goldens import GOLDENS, golden, opened
 
 
@@ -193,7 +193,8 @@ def test_a_source_is_opened_once_within_a_block(archive, monkeypatch):
     with source_at(archive) as source:
         with source_at(str(archive)) as again:
             assert again is source
-        config, vocab = peek(archive)
+        with source_at(archive) as peeked:
+            config, vocab = peeked.config, peeked.vocab
         model = open_source(archive)
         assert model.config is config is source.config
         assert model.tokenizer is source.tokenizer

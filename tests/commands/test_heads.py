@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from albert_jax.commands.heads import check_heads, head_table
 from albert_jax.data.examples.draws import MASKS, Draws
 from albert_jax.data.examples.masking import MaskConfig, Masker
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError
-from albert_jax.interop.head_count import check_heads, head_table
 from albert_jax.interop.released import config_from_google
 from albert_jax.interop.restored import build
 from tests.goldens.google import draw
