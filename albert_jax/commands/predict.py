@@ -55,6 +55,7 @@ def predict_lines(
     """
     # Here, not above: --help and a wrong option answer without waiting seconds for JAX.
     from albert_jax.predict import Predictor
+    from albert_jax.telemetry.progress import ProgressLine
 
     refuse(_flaws(input, output))
     with ExitStack() as stack:
@@ -62,16 +63,17 @@ def predict_lines(
         stack.enter_context(source)
         predictor = Predictor(workdir, checkpoint, batch_size)
         target = stack.enter_context(_target(output))
+        lines = read_items(source)
         # No bar among records that are printed on the same terminal.
         if size and input != "-" and sys.stderr.isatty() and (output != "-" or not sys.stdout.isatty()):
-            source = stack.enter_context(_progress(source, size))
+            lines = stack.enter_context(ProgressLine("predict", size, counted=False)).follow(lines, len)
         # Where the output cannot hold every letter, JSON's escapes can.
         ascii_only = (getattr(target, "encoding", None) or "").lower().replace("-", "") != "utf8"
         interrupted = stack.enter_context(_interruptions())
         name = "standard input" if input == "-" else input
         start, written = time.perf_counter(), 0
         try:
-            for record in predictor.lines(read_items(source), name, waits=size is None):
+            for record in predictor.lines(lines, name, waits=size is None):
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 target.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")
@@ -160,15 +162,3 @@ def _interruptions() -> Iterator[threading.Event]:
         yield event
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _progress(source: BinaryIO, size: int) -> Iterator[BinaryIO]:
-    """`source`, with a bar on stderr that moves with the bytes that are read of it."""
-    from rich import progress
-    from rich.console import Console
-
-    left = progress.TimeRemainingColumn(elapsed_when_finished=True)
-    columns = ("predict", progress.BarColumn(), progress.TaskProgressColumn(), left)
-    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        yield bar.wrap_file(source, total=size)
