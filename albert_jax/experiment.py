@@ -246,18 +246,17 @@ def from_dict(kind: Any, value: Any, folder: Path | None = None) -> Any:
 
 
 def _kind(base: type, name: str, folder: Path | None) -> type:
-    """The class `name` among `base` and its subclasses: this package's, then that of the workdir's config.py, then
+    """The class `name` among `base` and its subclasses: that of the workdir's config.py, then this package's, then
     whatever this process has defined."""
-    known: dict[str, type] = {each.__name__: each for each in _subclasses(base)}
-    found = known.get(name)
-    if found is not None and found.__module__.startswith("albert_jax."):
-        return found
-    if folder is not None and (folder / CONFIG).is_file():
-        # Only now: reading a workdir must not run code that it does not need.
-        found = getattr(import_config(folder / CONFIG), name, found)
-    if not (isinstance(found, type) and issubclass(found, base)):
+    # A run of this package's own kinds has no config.py, so reading a workdir runs no code that it does not need.
+    if folder is not None and issubclass(base, (Task, Optimizer)) and (folder / CONFIG).is_file():
+        own = getattr(import_config(folder / CONFIG), name, None)
+        if isinstance(own, type) and issubclass(own, base):
+            return own
+    known = [each for each in _subclasses(base) if each.__name__ == name]
+    if not known:
         raise AlbertError(f"there is no {base.__name__.lower()} {name!r} in this version, and no {CONFIG} that has it")
-    return found
+    return min(known, key=lambda each: not each.__module__.startswith("albert_jax."))
 
 
 def _subclasses(base: Any) -> Iterator[Any]:

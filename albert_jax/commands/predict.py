@@ -50,6 +50,7 @@ def predict_lines(options: Options) -> "Tally":
     `Predictor` does, and for files that cannot be read or written."""
     # Here, not above: --help and a wrong option answer without waiting seconds for JAX.
     from albert_jax.predict import Predictor
+    from albert_jax.telemetry.progress import ProgressLine
 
     input, output = options.input, options.output
     refuse(_flaws(input, output))
@@ -58,19 +59,17 @@ def predict_lines(options: Options) -> "Tally":
         stack.enter_context(source)
         predictor = Predictor(options.workdir, options.checkpoint, options.batch_size)
         target = stack.enter_context(_target(output))
+        lines = read_items(source)
         # No bar among records that are printed on the same terminal.
         if size and input != "-" and sys.stderr.isatty() and (output != "-" or not sys.stdout.isatty()):
-            from rich import console, progress
-
-            stderr = console.Console(stderr=True)
-            source = stack.enter_context(progress.wrap_file(source, size, description="predict", console=stderr))
+            lines = stack.enter_context(ProgressLine("predict", size, counted=False)).follow(lines, len)
         # Where the output cannot hold every letter, JSON's escapes can.
         ascii_only = (getattr(target, "encoding", None) or "").lower().replace("-", "") != "utf8"
         interrupted = stack.enter_context(_interruptions())
         name = "standard input" if input == "-" else input
         start, written = time.perf_counter(), 0
         try:
-            for record in predictor.lines(read_items(source), name, waits=size is None):
+            for record in predictor.lines(lines, name, waits=size is None):
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 target.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")
