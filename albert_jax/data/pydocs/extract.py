@@ -4,21 +4,16 @@
     -> a `Document` a module for pretraining, labelled `Paragraph`s for fine-tuning
 
 What comes out depends on the environment alone: same packages in the same versions, same text in the same order.
-`python -m albert_jax.data.pydocs.extract` prints the counts of every package and some paragraphs.
+`python -m benchmarks.pydocs` prints the counts of every package and some paragraphs.
 """
 
-import argparse
 import concurrent.futures
 import hashlib
 import itertools
 import multiprocessing
-import random
 import re
-import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from albert_jax.data.pydocs.blocks import paragraphs
 from albert_jax.data.pydocs.inline import sentences
@@ -133,59 +128,3 @@ def _first_occurrences(text: Iterable[tuple[str, ...]], seen: set[bytes]) -> tup
 
     kept = (tuple(filter(is_new, paragraph)) for paragraph in text)
     return tuple(paragraph for paragraph in kept if paragraph)
-
-
-# ---- counts
-
-
-class Counts(NamedTuple):
-    """Words are counted by white space; mentions are code spans."""
-
-    documents: int
-    paragraphs: int
-    sentences: int
-    words: int
-    mentions: int
-
-
-def _total(counts: Iterable[Counts]) -> Counts:
-    return Counts(*map(sum, zip(Counts(0, 0, 0, 0, 0), *counts, strict=True)))
-
-
-def count(modules: Iterable[Module]) -> dict[str, Counts]:
-    """Counts of each package, most words first."""
-    found: dict[str, list[Counts]] = defaultdict(list)
-    for module in modules:
-        text = [sentence for paragraph in module.paragraphs for sentence in paragraph]
-        mentions = sum(sentence.count("`") // 2 for sentence in text)
-        found[module.package].append(Counts(1, len(module.paragraphs), len(text), module.words, mentions))
-    totals = {package: _total(counts) for package, counts in found.items()}
-    return dict(sorted(totals.items(), key=lambda item: (-item[1].words, item[0])))
-
-
-def count_table(totals: dict[str, Counts]) -> str:
-    """The counts as lines of text, one a package and one for all."""
-    counts = [*totals.items(), (f"{len(totals)} packages", _total(totals.values()))]
-    rows = [("package", *Counts._fields), *((name, *(f"{number:,}" for number in row)) for name, row in counts)]
-    return "\n".join("{:<24}{:>10}{:>12}{:>11}{:>11}{:>10}".format(*row) for row in rows)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints counts and a random sample of paragraphs."""
-    parser = argparse.ArgumentParser(prog="python -m albert_jax.data.pydocs.extract", description=main.__doc__)
-    parser.add_argument("packages", nargs="*", help="distribution or import names; none: all that are installed")
-    parser.add_argument("--sample", type=int, default=20, help="paragraphs to print, drawn at random (20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (0)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that parse (1)")
-    options = parser.parse_args(arguments)
-    started = time.perf_counter()
-    modules = list(read_modules(options.packages or None, options.workers))
-    print(count_table(count(modules)))
-    print(f"{time.perf_counter() - started:.1f} s with {options.workers} worker(s)\n")
-    pool = [(module, paragraph) for module in modules for paragraph in module.paragraphs]
-    for module, paragraph in random.Random(options.seed).sample(pool, min(options.sample, len(pool))):
-        print(f"{module.name}: {' '.join(paragraph)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,7 @@ from albert_jax.data.pydocs.inline import is_english, remove_markup
 from albert_jax.data.pydocs.paragraphs import Paragraph
 from albert_jax.data.pydocs.sources import canonical, docstrings, resolve_packages, sources
 from albert_jax.errors import AlbertError
+from benchmarks import pydocs as counting
 
 NUMPY_STYLE = """
     Solve the system for `x`, in which ``a`` is square.
@@ -385,10 +386,10 @@ def test_mention_spans_are_exact():
 
 
 def test_counts(modules):
-    totals = pydocs.count(modules)
+    totals = counting.count(modules)
     assert list(totals) == ["optax", "absl-py"]  # most words first
     assert totals["optax"].documents == sum(module.package == "optax" for module in modules)
     assert totals["optax"].words == sum(module.words for module in modules if module.package == "optax")
-    table = pydocs.count_table(totals).splitlines()
+    table = counting.count_table(totals).splitlines()
     assert table[0].split() == ["package", "documents", "paragraphs", "sentences", "words", "mentions"]
     assert table[-1].split()[:2] == ["2", "packages"]
