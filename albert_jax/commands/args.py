@@ -75,9 +75,6 @@ def parse_experiment(kind: Any, words: Sequence[str], verb: str) -> tuple[Any, A
     return options, parse(experiments.Experiment, fields, prog=prog, default=default)
 
 
-# ---- tyro
-
-
 def _cli(kind: Any, words: Sequence[str], default: Any = None, **options: Any) -> Any:
     """`tyro.cli`. Raises AlbertError where tyro prints a message and exits."""
     # AvoidSubcommands: the config decides which kind of task an experiment has, a subcommand would change it.

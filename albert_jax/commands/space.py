@@ -69,9 +69,6 @@ def apply(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
     return parse(Experiment, words, prog="albert_jax search", default=experiment)
 
 
-# ---- words of --space
-
-
 @dataclass(frozen=True)
 class Dimension:
     field: str

@@ -93,9 +93,6 @@ def _without_other_parts(model: LoadedModel) -> LoadedModel:
     return dataclasses.replace(model, params={path: x for path, x in model.params.items() if path in known})
 
 
-# ---- the destination
-
-
 @contextlib.contextmanager
 def _appearing(destination: Path) -> Iterator[Path]:
     """A directory to write into, which becomes `destination` when the block ends without an error, and otherwise is
@@ -136,8 +133,6 @@ def _occupied(destination: Path) -> Iterator[str]:
     if destination.is_symlink() or destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         yield f"{destination} is not empty; choose another destination, or remove it first"
 
-
-# ---- the comparison
 
 Outputs = dict[str, np.ndarray]
 _HF_OUTPUTS = {
@@ -224,9 +219,6 @@ def largest_difference(source: Outputs, target: Outputs, mask: np.ndarray) -> tu
             gap = gap[mask]
         worst = max(worst, (float(gap.max()), name))
     return worst
-
-
-# ---- larger tables
 
 
 def resized(model: LoadedModel, resize: Resize) -> LoadedModel:

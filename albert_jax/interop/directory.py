@@ -102,9 +102,6 @@ class Directory(Source):
         return params, head, labels, self._metadata.problem
 
 
-# ---- workdirs
-
-
 class Workdir(Directory):
     """A training run: the best of its checkpoints, of a task of ours or of the user's."""
 

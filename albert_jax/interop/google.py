@@ -85,9 +85,6 @@ def write(directory: Path, model: LoadedModel) -> None:
         (directory / WORDPIECE).write_bytes(vocab_txt(model.tokenizer))
 
 
-# ---- finding a checkpoint
-
-
 @dataclass(frozen=True)
 class TfCheckpoint:
     prefix: Path  # of the `.index` and `.data-*` files

@@ -71,9 +71,6 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_bytes())
 
 
-# ---- weights
-
-
 def tensors(path: Path) -> Mapping[str, np.ndarray]:
     """The tensors of a directory by name, each read when it is asked for: safetensors before a pickle, a whole file
     before shards. Raises AlbertError when there is none, or a shard is missing or is not what its index says."""
@@ -106,9 +103,6 @@ def _shards(index: Path, reader: type[SafetensorsFile] | type[TorchFile]) -> Map
             what = "lacks {}, which the index puts there" if name in listed else "holds {}, which the index does not"
             raise AlbertError(f"{index}: {file} {what.format(name)}; copy index and shards from one model")
     return ChainMap(*files.values())
-
-
-# ---- the head
 
 
 def _flaws(fields: dict[str, Any], classes: int) -> Iterator[str]:
@@ -151,9 +145,6 @@ def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray]) -> Head | No
     if "classifier" in present:
         return "classification" if "albert/pooler" in present else "tagging"
     return "span" if "span" in present else None
-
-
-# ---- writing
 
 
 def write(directory: Path, model: LoadedModel) -> None:

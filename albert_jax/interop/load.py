@@ -85,8 +85,6 @@ def source_at(path_or_name: str | Path) -> Iterator[Source]:
             del _OPEN[given]
 
 
-# ---- names
-
 _KINDS = "a directory, an archive, a checkpoint's prefix or a name on the Hugging Face hub"
 
 

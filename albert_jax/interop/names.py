@@ -53,9 +53,6 @@ def parts(paths: Mapping[str, object]) -> set[str]:
     return {_part(path) for path in paths}
 
 
-# ---- the table
-
-
 def _dense(ours: str, tf: str, hf: str, shape: str) -> list[Row]:
     # Google's kernels are [in, out] as ours, those of torch.nn.Linear [out, in].
     return [
@@ -173,8 +170,6 @@ def our_flaws(params: Mapping[str, np.ndarray], config: AlbertConfig, others: bo
         yield from (f"{path} {flaw}" for flaw in _not_finite(array))
 
 
-# ---- from others to us
-
 # The moments of the original's optimizers, which TF keeps beside each variable, and the step.
 _TF_SKIPPED = re.compile(r"(^|/)(adam_m|adam_v|lamb_m|lamb_v|global_step)$")
 # Buffers that older transformers stored: row numbers and zeros, no parameters.
@@ -274,9 +269,6 @@ def _unheld(row: Row, array: np.ndarray, given: Mapping, tensors: Mapping, confi
             twin = np.asarray(tensors[given[second][0]], np.float32)
             if not np.array_equal(twin, array):
                 yield f"{second} differs from {first}; ALBERT ties them, and an output table of its own cannot be held"
-
-
-# ---- from us to others
 
 
 def from_ours(kind: Kind, params: Mapping[str, np.ndarray], config: AlbertConfig) -> dict[str, np.ndarray]:

@@ -91,9 +91,6 @@ _HF_UNREAD = {
 }  # fmt: skip
 
 
-# ---- from others to us
-
-
 def config_from_google(fields: Any, name: str = "", source: str = "albert_config.json") -> AlbertConfig:
     """The configuration that Google's `albert_config.json` describes; "gelu" is the tanh approximation, and a field
     that the file lacks is what `modeling.AlbertConfig` takes for it. `name` is the path or address that the checkpoint
@@ -186,9 +183,6 @@ def _by_table(fields: Json, names: Mapping[str, str], activation: str, name: str
         raise AlbertError(f"{source}: {error}") from error
 
 
-# ---- from us to others
-
-
 def to_google(config: AlbertConfig) -> dict[str, Any]:
     """The fields of an `albert_config.json` for `config`, without the dropout before a fine-tuning head, for which the
     original has 0.1 in its code. Raises AlbertError for what the original's code cannot compute."""
@@ -209,9 +203,6 @@ def to_hf(config: AlbertConfig) -> dict[str, Any]:
     special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     fixed = {"model_type": "albert", "position_embedding_type": "absolute", "tie_word_embeddings": True}
     return dict(sorted({**fields, **_NEUTRAL, **special, **fixed, "hidden_act": names[config.activation]}.items()))
-
-
-# ---- names of released models
 
 
 def released(name: str) -> tuple[str, ...]:

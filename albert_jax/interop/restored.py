@@ -108,9 +108,6 @@ def _array(values: Any, name: str, rows: int = 0) -> Any:
     return array.astype(np.int32)
 
 
-# ---- restoring
-
-
 def build(config: AlbertConfig, head: Head | None, flat: dict[str, np.ndarray], source: str) -> RestoredAlbert:
     """The model whose parameters are `flat` (path -> array, see `names.to_ours`), in float32 whatever `config` was
     trained in. Parts that it does not use are left in `flat`, all others taken out as it goes, so that no two copies of

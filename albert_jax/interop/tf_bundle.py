@@ -100,9 +100,6 @@ def _shard(prefix: str | Path, number: int, count: int) -> Path:
     return Path(f"{prefix}.data-{number:05d}-of-{count:05d}")
 
 
-# ---- writing
-
-
 def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes `tensors` to `PREFIX.index` and one data file, as `tf.train.Saver` does; missing directories are made, and
     what stood there is replaced only by complete files. Raises AlbertError for a dtype that TensorFlow has no number
@@ -133,9 +130,6 @@ def write(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     finally:
         for path in partial:
             path.unlink(missing_ok=True)
-
-
-# ---- messages
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:

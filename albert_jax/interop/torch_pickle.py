@@ -95,9 +95,6 @@ class _Unpickler(pickle.Unpickler):
         return _Storage(str(key), dtype, int(count))
 
 
-# ---- files
-
-
 class TorchFile(LazyTensors):
     """The tensors of a `pytorch_model.bin`. Raises AlbertError for a pickle with anything but tensors in it, and for a
     damaged file."""

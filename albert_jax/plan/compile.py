@@ -212,9 +212,6 @@ def _bytes(tree: Any) -> int:
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-# ---- as a process
-
-
 def serve(answers: int) -> None:
     """Answers a line on the file descriptor for each job line on standard input, until that ends."""
     with os.fdopen(answers, "w", encoding="utf-8") as out:

@@ -172,9 +172,6 @@ def draw(plan: Plan, path: Path) -> None:
     draw_bars(f"{plan.name} on {plan.topology}", bars, path)
 
 
-# ---- as a file
-
-
 def to_json(plan: Plan, known: dict[str, Program]) -> dict[str, Any]:
     """A plan as it stands in a file: its fields, what follows from them, and every program that was compiled."""
     follows = {

@@ -71,9 +71,6 @@ def plan(
     return dataclasses.replace(made, largest=largest, largest_exact=exact)
 
 
-# ---- the largest batch
-
-
 def largest_batch(submit: Submit, job: Job, until: float = math.inf) -> tuple[Program | None, bool]:
     """The program of the largest global batch that fits with the job's mesh, remat and number of micro-batches, and
     whether it is known that one more row does not. None when not one row a device and micro-batch fits, or the memory

@@ -77,9 +77,6 @@ def write_report(workdir: str | Path) -> Path:
     return directory / "index.html"
 
 
-# ---- tiles: (value, label, detail)
-
-
 def _score_tiles(
     scores: Sequence[Score], records: Sequence[Record], evaluations: Sequence[Record]
 ) -> list[tuple[str, str, str]]:
@@ -123,9 +120,6 @@ def _speed_tiles(records: Sequence[Record]) -> list[tuple[str, str, str]]:
     if waits:
         tiles.append((f"{np.median(waits):.1%}", "data wait", f"median share of a step; at most {max(waits):.0%}"))
     return tiles
-
-
-# ---- curves, evaluations, configuration
 
 
 def _curves(scores: Sequence[Score], records: Sequence[Record], directory: Path) -> list[dict[str, str]]:
@@ -195,9 +189,6 @@ def _configuration_rows(values: Record) -> list[tuple[str, str]]:
     flat = flatten_dict(dict(values), sep=".", is_leaf=lambda path, value: bool(path) and not value)
     texts = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in flat.values())
     return list(zip(flat, texts, strict=True))
-
-
-# ---- small things
 
 
 def _image(title: str, path: Path) -> dict[str, str]:

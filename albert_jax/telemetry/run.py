@@ -251,9 +251,6 @@ class OptionalSinks:
                 self._say(f"{name} is off from here on: {type(error).__name__}: {error}")
 
 
-# ---- the profile
-
-
 class _ProfileWindow:
     """A `jax.profiler` trace of `steps` steps after step `first`, written to `folder`; `first` 0 is no trace."""
 

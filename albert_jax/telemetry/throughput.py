@@ -77,9 +77,6 @@ def _is_program(value: Any) -> bool:
     return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
-# ---------------------------------------------------------------------------------------------- peaks
-
-
 def device_peak(device_kind: str) -> float | None:
     """bfloat16 FLOP/s of one JAX device of this kind, or None when `albert_jax.cluster.devices` does not know it."""
     chip = find_chip(device_kind)
@@ -124,9 +121,6 @@ def _matmul_rate(multiply: Callable[..., jax.Array], matrix: jax.Array) -> float
     start = time.perf_counter()
     multiply(matrix, matrix).block_until_ready()
     return 2 * matrix.shape[0] ** 3 / (time.perf_counter() - start)
-
-
-# ---------------------------------------------------------------------------------------------- clock
 
 
 @dataclass

@@ -141,9 +141,6 @@ def _file_segment(path: str, size: int, layout: Layout, head: bytes) -> Segment:
     return Segment("text", path, size=size, layout=layout)
 
 
-# ---- cutting
-
-
 def pack(segments: Sequence[Segment], unit_bytes: int) -> list[Unit]:
     """Units of about `unit_bytes` of text: large segments cut at document boundaries, small ones put together."""
     units: list[Unit] = []
@@ -192,9 +189,6 @@ def _document_end(segment: Segment, position: int) -> int:
             position += len(text)
             text = file.read(_CUT_REACH)
         return position + text.index(b"\n") if text else segment.size
-
-
-# ---- reading
 
 
 def read(segment: Segment) -> Iterator[Document]:
@@ -246,9 +240,6 @@ def _has_sentences(value: dict[str, Any]) -> bool:
 def _storable(text: str) -> str:
     """`text` with halves of surrogate pairs, which JSON can spell and UTF-8 cannot, replaced."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-# ---- pydocs
 
 
 def is_pydocs(corpus: str) -> bool:

@@ -122,9 +122,6 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
 
 
-# ---- checks
-
-
 def _begun_differently(directory: Path, manifest: dict[str, Any], made_from: dict[str, Any]) -> Iterator[str]:
     if not manifest:
         # Working files are left by a run that was killed before it wrote the manifest, or while it did.

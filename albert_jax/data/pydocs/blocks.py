@@ -115,9 +115,6 @@ def _is_code(block: Sequence[str]) -> bool:
     return sum(bool(_CODE_LINE.match(line)) for line in lines) > 0.4 * len(lines)
 
 
-# ---- the walk
-
-
 def paragraphs(docstring: str) -> list[str]:
     """The prose of `docstring` as whole paragraphs, each one line, inline markup untouched."""
     found: list[str] = []

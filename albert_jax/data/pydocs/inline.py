@@ -162,8 +162,6 @@ def _short(name: str) -> str:
     return name[1:] if re.match(r"\.(?:[A-Z]|\w+\.\w)", name) else name
 
 
-# ---- the sentence filter
-
 _WORD = re.compile(r"[(\"'“‘\[]*[A-Za-z]+(?:['’-][A-Za-z]+)*[)\"'”’\].,;:!?]*")
 _CODE_IN_SENTENCE = re.compile(r"`[^`]*`")
 _ODD = re.compile(r"[^A-Za-zÀ-ÿ0-9_ .,;:'\"()\[\]!?‘’“”–—/%&+-]")

@@ -61,9 +61,6 @@ def unit_interval(name: str) -> float:
     return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 
 
-# ---- its bytes
-
-
 class Record(NamedTuple):
     """A stored document, or a stretch of one that was too long for a record."""
 

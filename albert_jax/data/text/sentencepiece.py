@@ -267,9 +267,6 @@ def _in_caller_text(normalized: str, spans: np.ndarray, start: int, end: int, le
     return int(spans[start, 0]), int(spans[end - 1, 1])
 
 
-# ---- training
-
-
 def sample(texts: Iterable[str], max_bytes: int) -> list[str]:
     """At most `max_bytes` of `texts`, even over all of them, in their order, in one pass and bounded memory.
 
