@@ -61,10 +61,9 @@ def read_modules(packages: Sequence[str] | None = None, workers: int = 1) -> Ite
     A sentence is kept where it comes first; later ones that differ from it only in code, digits or punctuation are
     dropped, over all packages.
 
-    Args:
-      packages: distribution or import names ("scikit-learn", "sklearn"), "python" for the standard library; None takes
-        every installed package with at least 1,000 words
-      workers: processes that parse; any number gives the same modules
+    `packages` are distribution or import names ("scikit-learn", "sklearn"), "python" for the standard library; None
+    takes every installed package with at least 1,000 words. Any number of `workers`, processes that parse, gives the
+    same modules.
 
     Raises AlbertError for a package that is not installed.
     """

@@ -45,12 +45,7 @@ def write_paragraphs(
     The split of a paragraph is that of its module, by `splits.split_of`: the same as the documents'. The dataset
     appears whole or not at all, and replaces an older one.
 
-    Args:
-      prepared_dir: DIR
-      paragraphs: read once, in order; only one is held at a time
-      validation: share of modules in "validation"
-      test: share of modules in "test"
-
+    `paragraphs` are read once, and only one is held at a time; `validation` and `test` are shares of modules.
     Returns how many paragraphs each split holds. Raises AlbertError for a directory that cannot be written.
     """
     from array_record.python import array_record_module
