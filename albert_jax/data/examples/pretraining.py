@@ -100,7 +100,7 @@ _BASELINE_EXAMPLES = 2000  # that the unigram counts are taken over, evenly spac
 
 
 class GoogleRecords:
-    """Examples of TFRecord files in the files' order, the same in every epoch; each has S pieces and P prediction slots.
+    """Examples of TFRecord files in the files' order, the same in every epoch: S pieces and P prediction slots each.
 
     Raises AlbertError, naming file and record: no record, one that is damaged, lacks a field, is of other lengths than
     the first, or has ids outside the vocabulary.

@@ -18,12 +18,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from albert_jax.data.pydocs.blocks import paragraphs
 from albert_jax.data.pydocs.inline import sentences
 from albert_jax.data.pydocs.paragraphs import Paragraph
-from albert_jax.data.pydocs.sources import read_docstrings, sources
+from albert_jax.data.pydocs.sources import docstrings, sources
 from albert_jax.data.store.documents import Document
 
 MIN_PACKAGE_WORDS = 1_000  # a package with fewer is left out when the caller names none
@@ -107,7 +108,11 @@ def _read_all(paths: list[str], workers: int) -> Iterator[list[tuple[str, ...]]]
 
 
 def _read_file(path: str) -> list[tuple[str, ...]]:
-    return [paragraph for docstring in read_docstrings(path) for paragraph in english(docstring)]
+    try:
+        code = Path(path).read_bytes()
+    except OSError:
+        return []  # a distribution's record may list files since removed
+    return [paragraph for docstring in docstrings(code) for paragraph in english(docstring)]
 
 
 def english(docstring: str) -> list[tuple[str, ...]]:
