@@ -23,8 +23,6 @@ from albert_jax.files import DAMAGE, unwritable, write_json
 
 DATASET = "paragraphs"
 _INDEX = "paragraphs.json"  # counts of the splits, and the names of each package as they were here
-_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-_DESCRIPTION = "Paragraphs of the documentation of installed Python packages, with the package each documents."
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,22 +184,15 @@ def _write_metadata(directory: Path, counts: dict[str, int], sizes: dict[str, in
         "mention_ends": offsets("character after each code mention"),
     }
 
-    def template(split: str) -> Any:
-        return tfds.core.ShardedFileTemplate(
-            dataset_name=DATASET, data_dir=directory, split=split, filetype_suffix="array_record", template=_TEMPLATE
-        )
-
     splits = [
-        tfds.core.SplitInfo(
-            name=split, shard_lengths=[counts[split]], num_bytes=sizes[split], filename_template=template(split)
-        )
-        for split in SPLITS
-        if counts[split]
+        tfds.core.SplitInfo(name=split, shard_lengths=[count], num_bytes=sizes[split])
+        for split, count in counts.items()
+        if count
     ]
     tfds.folder_dataset.write_metadata(
         data_dir=directory,
         features=tfds.features.FeaturesDict(features),
         split_infos=splits,
         check_data=False,
-        description=_DESCRIPTION,
+        description="Paragraphs of the documentation of installed Python packages, with the package each documents.",
     )
