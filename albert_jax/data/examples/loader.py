@@ -26,11 +26,9 @@ READ_AHEAD = 4  # batches made before they are asked for, in each process or wor
 class Source(Protocol):
     """What a `Loader` reads: examples as a function of (seed, index). `PretrainingSource` is one."""
 
-    # The fields that are set to 0 in rows which only fill up the last batch, so that these count for nothing.
     @property
     def weights(self) -> tuple[str, ...]: ...  # fields that become 0 in rows which only fill up the last batch
 
-    # Digest of what the examples are made from: a saved position belongs to it.
     @property
     def fingerprint(self) -> str: ...  # digest of what the examples are made from; a saved position belongs to it
 

@@ -49,7 +49,8 @@ def read_lines(
         EOFError,
         zlib.error,
     )
-    with unreadable, damaged, cast(IO[bytes], (gzip.open if path.endswith(".gz") else open)(path, "rb")) as file:
+    opener = gzip.open if path.endswith(".gz") else open
+    with unreadable, damaged, cast(IO[bytes], opener(path, "rb")) as file:
         if start:
             file.seek(start)
         yield from _batches(path, file, start, stop, max_line_bytes)

@@ -39,21 +39,6 @@ def pretraining_source(order: str = "sop") -> PretrainingSource:
     return PretrainingSource(random_store(shapes, 1000), VOCABULARY, PairConfig(32, order), MaskConfig())
 
 
-class ExampleList:
-    """A list of dicts as a source: the same examples in every epoch."""
-
-    fingerprint = ""
-
-    def __init__(self, rows: list[dict], weights: tuple[str, ...] = ()) -> None:
-        self.rows, self.weights = rows, weights
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def example(self, seed: int, index: int) -> dict:
-        return self.rows[index % len(self)]
-
-
 class Counting:
     """Examples that say who they are, and a list of those that were made."""
 

@@ -1,7 +1,5 @@
 """Blanked package names, and labelled paragraphs on disk."""
 
-import dataclasses
-
 import pytest
 
 from albert_jax.data.pydocs.names import blank_names, blank_spans, package_names
