@@ -20,7 +20,7 @@ from pathlib import Path
 from array_record.python import array_record_module
 
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
-from albert_jax.data.pydocs.extract import read_documents
+from albert_jax.data.pydocs.extract import read_modules
 from albert_jax.data.store import paths as layout
 from albert_jax.data.store.documents import encode_record
 from albert_jax.data.store.store import DocumentStore
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[20, 200], help="MB of text to measure memory at")
     parser.add_argument("--repeats", type=int, default=5, help="runs, of which the best counts")
     arguments = parser.parse_args()
-    documents = [document.sentences for document in read_documents(["python", "numpy", "jax"])]
+    documents = [module.document().sentences for module in read_modules(["python", "numpy", "jax"])]
     with tempfile.TemporaryDirectory() as directory:
         speed(Path(directory), documents, arguments.repeats)
         memory(Path(directory), documents, arguments.sizes)

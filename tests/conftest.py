@@ -13,7 +13,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    + " --xla_cpu_parallel_codegen_split_count=1"
 )
 # A killed run that goes on, an evaluation, a second seed compile what a run before them compiled, often in a process of
 # its own. Begun empty, the cache took tests/test_train.py from 113 to 90 s of processor time; where programs differ

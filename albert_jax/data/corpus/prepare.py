@@ -14,7 +14,7 @@ from typing import Any
 from albert_jax import fields
 from albert_jax.data.corpus import corpora, shards, workers
 from albert_jax.data.corpus.config import PrepareConfig, directory_vocabulary, given_vocabulary, single_sentences
-from albert_jax.data.corpus.join import Totals, clear_unfinished, count_units, join_units, remove_unfinished
+from albert_jax.data.corpus.shards import Totals, clear_unfinished, count_units, join_units, remove_unfinished
 from albert_jax.data.store import paths
 from albert_jax.data.store.documents import split_of
 from albert_jax.data.store.summary import Summary

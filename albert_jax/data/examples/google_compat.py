@@ -152,8 +152,7 @@ class GoogleMasker(Masker):
     """`Masker` under `spans="google_compat"`.
 
     Words are runs of pieces by the tool's own rule (`google_word_starts`), over the whole example with [CLS] and [SEP]
-    taken
-    out: a piece that goes on with a word joins the last word before the [SEP], and spans cross it.
+    taken out: a piece that goes on with a word joins the last word before the [SEP], and spans cross it.
     """
 
     def __init__(self, config: MaskConfig, vocabulary: Vocabulary, max_length: int) -> None:
@@ -182,11 +181,8 @@ class GoogleMasker(Masker):
 def choose(edges: list[int], order: list[int], sizes: list[int], budget: int) -> list[tuple[int, int]]:
     """The spans (begin, end) that one walk over the words covers, in its order.
 
-    Args:
-      edges: word k is edges[k] .. edges[k + 1] - 1
-      order: the words as they are visited
-      sizes: the span length in words that is drawn at each visit
-      budget: pieces to cover at most; what the walk leaves over is not spent
+    Word k is edges[k] .. edges[k + 1] - 1. At each word of `order` the span length is the next of `sizes`, in words. At
+    most `budget` pieces are covered; what the walk leaves over is not spent.
     """
     words = len(edges) - 1
     covered = bytearray(words)

@@ -80,27 +80,18 @@ class Loader:
 
     A loader is an iterator: another `for` goes on where the last one stopped; `rewind` starts it over.
 
-    Args:
-      source: the examples
-      batch_size: examples of a global batch
-      seed: of the order and of the examples
-      shuffle: every epoch in an order of its own; without it, in the source's order
-      epochs: how often each example comes; None for no end
-      worker_count: processes that make batches; 0 makes them in a thread of this one
-      rows: which rows of every batch to make; None for all
-
     Raises AlbertError for an empty source, a row outside the batch, or a number that is too small.
     """
 
     def __init__(
         self,
         source: Source,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        epochs: int | None = None,
-        worker_count: int = 0,
-        rows: Sequence[int] | None = None,
+        batch_size: int,  # of the global batch
+        seed: int = 0,  # of the order and of the examples
+        shuffle: bool = True,  # every epoch in an order of its own; without it, in the source's order
+        epochs: int | None = None,  # how often each example comes; None for no end
+        worker_count: int = 0,  # processes that make batches; 0 makes them in a thread of this one
+        rows: Sequence[int] | None = None,  # which rows of every batch to make; None for all
     ) -> None:
         rows = tuple(range(batch_size)) if rows is None else tuple(rows)
         refuse(_flaws(source, batch_size, epochs, worker_count, rows))

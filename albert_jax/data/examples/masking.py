@@ -170,12 +170,8 @@ def _choose(
 ) -> list[tuple[int, int, int]]:
     """Spans (begin, end, words) of pieces, in the order in which they are chosen: `budget` pieces, if they can be had.
 
-    Args:
-      edges: where the words begin, and where the last one ends
-      free: for each word whether it may be covered; entries of covered words become False
-      order: the words as they are visited
-      lengths: drawn span lengths in words, `budget` of them
-      budget: pieces to cover
+    `edges` and `free` are of `_words`, entries of `free` become False as words are covered; the words are visited in
+    `order`; `lengths` are drawn, in words.
     """
     spans: list[tuple[int, int, int]] = []
     words = len(free)

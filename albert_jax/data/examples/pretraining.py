@@ -100,11 +100,7 @@ _BASELINE_EXAMPLES = 2000  # that the unigram counts are taken over, evenly spac
 
 
 class GoogleRecords:
-    """Examples of TFRecord files in the files' order, the same in every epoch.
-
-    Attributes:
-      max_length: S, pieces of an example
-      predictions: P, prediction slots of an example
+    """Examples of TFRecord files in the files' order, the same in every epoch: S pieces and P prediction slots each.
 
     Raises AlbertError, naming file and record: no record, one that is damaged, lacks a field, is of other lengths than
     the first, or has ids outside the vocabulary.
@@ -118,7 +114,7 @@ class GoogleRecords:
         if not len(self._records):
             raise AlbertError(f"{', '.join(map(str, files))}: no records; make them with the original's data tool")
         first = self._parsed(0)
-        self.max_length, self.predictions = len(first["input_ids"]), len(first["masked_lm_positions"])
+        self.max_length, self.predictions = len(first["input_ids"]), len(first["masked_lm_positions"])  # S, P
         names = [(path.name, path.stat().st_size) for path in self._records.files]
         self.fingerprint = hashlib.blake2b(repr((names, vocab_size)).encode(), digest_size=8).hexdigest()
 

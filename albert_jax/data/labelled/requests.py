@@ -63,11 +63,8 @@ def _words() -> re.Pattern[str]:
 def read_request(item: Any, columns: Sequence[str], tags: bool = False) -> Request:
     """The request that `item` is.
 
-    Args:
-      item: bytes, a line of a file; str, a text; a dict with "text", "text_b" or "words", or with `columns`; a pair of
-        texts; a list of words where `tags`
-      columns: what the training data calls the texts, one or two
-      tags: whether the task tags words
+    An item is bytes, a line of a file; str, a text; a dict with "text", "text_b" or "words", or with `columns` (what
+    the training data calls the texts, one or two); a pair of texts; or a list of words where the task `tags` words.
 
     Raises AlbertError: not UTF-8 or with a NUL, no JSON, another number of texts than columns, an empty text, an item
     of another kind, or a line of more than 4 MiB.
@@ -183,26 +180,17 @@ _POLL_S = 0.2  # seconds after which the reading thread asks again whether anybo
 
 
 class Arrivals:
-    """Gives out items in groups, without waiting for those that have not come, as from a pipe or a generator.
-
-    Args:
-      items: what to give out
-      waits: whether asking for the next item may wait for somebody; items are then read by a thread
-      ahead: items that the thread reads before they are asked for, at most
-
-    Attributes:
-      waited: seconds that `take` has waited for items
-      error: what the iterator of the items raised, which ended them
-    """
+    """Gives out items in groups, without waiting for those that have not come, as from a pipe or a generator."""
 
     def __init__(self, items: Iterable[Any], waits: bool, ahead: int):
+        """`waits`: asking for the next item may wait for somebody, so a thread reads at most `ahead` of them early."""
         self._items: Iterator[Any] = iter(items)
         self._queue: queue.Queue[Any] = queue.Queue(ahead)
         self._waits = waits
         self._wanted = True
         self._ended = False
-        self.error: BaseException | None = None
-        self.waited = 0.0
+        self.error: BaseException | None = None  # that the iterator of the items raised, which ended them
+        self.waited = 0.0  # seconds that `take` has waited for items
         if waits:
             threading.Thread(target=self._read, daemon=True, name="albert_jax arrivals").start()
 

@@ -14,11 +14,12 @@ import multiprocessing
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from albert_jax.data.pydocs.blocks import paragraphs
 from albert_jax.data.pydocs.inline import sentences
 from albert_jax.data.pydocs.paragraphs import Paragraph
-from albert_jax.data.pydocs.sources import read_docstrings, sources
+from albert_jax.data.pydocs.sources import docstrings, sources
 from albert_jax.data.store.documents import Document
 
 MIN_PACKAGE_WORDS = 1_000  # a package with fewer is left out when the caller names none
@@ -56,10 +57,9 @@ def read_modules(packages: Sequence[str] | None = None, workers: int = 1) -> Ite
     A sentence is kept where it comes first; later ones that differ from it only in code, digits or punctuation are
     dropped, over all packages.
 
-    Args:
-      packages: distribution or import names ("scikit-learn", "sklearn"), "python" for the standard library; None takes
-        every installed package with at least 1,000 words
-      workers: processes that parse; any number gives the same modules
+    `packages` are distribution or import names ("scikit-learn", "sklearn"), "python" for the standard library; None
+    takes every installed package with at least 1,000 words. Any number of `workers`, processes that parse, gives the
+    same modules.
 
     Raises AlbertError for a package that is not installed.
     """
@@ -103,7 +103,11 @@ def _read_all(paths: list[str], workers: int) -> Iterator[list[tuple[str, ...]]]
 
 
 def _read_file(path: str) -> list[tuple[str, ...]]:
-    return [paragraph for docstring in read_docstrings(path) for paragraph in english(docstring)]
+    try:
+        code = Path(path).read_bytes()
+    except OSError:
+        return []  # a distribution's record may list files since removed
+    return [paragraph for docstring in docstrings(code) for paragraph in english(docstring)]
 
 
 def english(docstring: str) -> list[tuple[str, ...]]:

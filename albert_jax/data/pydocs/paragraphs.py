@@ -23,8 +23,6 @@ from albert_jax.files import DAMAGE, unwritable, write_json
 
 DATASET = "paragraphs"
 _INDEX = "paragraphs.json"  # counts of the splits, and the names of each package as they were here
-_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-_DESCRIPTION = "Paragraphs of the documentation of installed Python packages, with the package each documents."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +43,7 @@ def write_paragraphs(
     The split of a paragraph is that of its module, by `splits.split_of`: the same as the documents'. The dataset
     appears whole or not at all, and replaces an older one.
 
-    Args:
-      prepared_dir: DIR
-      paragraphs: read once, in order; only one is held at a time
-      validation: share of modules in "validation"
-      test: share of modules in "test"
-
+    `paragraphs` are read once, and only one is held at a time; `validation` and `test` are shares of modules.
     Returns how many paragraphs each split holds. Raises AlbertError for a directory that cannot be written.
     """
     from array_record.python import array_record_module
@@ -191,22 +184,15 @@ def _write_metadata(directory: Path, counts: dict[str, int], sizes: dict[str, in
         "mention_ends": offsets("character after each code mention"),
     }
 
-    def template(split: str) -> Any:
-        return tfds.core.ShardedFileTemplate(
-            dataset_name=DATASET, data_dir=directory, split=split, filetype_suffix="array_record", template=_TEMPLATE
-        )
-
     splits = [
-        tfds.core.SplitInfo(
-            name=split, shard_lengths=[counts[split]], num_bytes=sizes[split], filename_template=template(split)
-        )
-        for split in SPLITS
-        if counts[split]
+        tfds.core.SplitInfo(name=split, shard_lengths=[count], num_bytes=sizes[split])
+        for split, count in counts.items()
+        if count
     ]
     tfds.folder_dataset.write_metadata(
         data_dir=directory,
         features=tfds.features.FeaturesDict(features),
         split_infos=splits,
         check_data=False,
-        description=_DESCRIPTION,
+        description="Paragraphs of the documentation of installed Python packages, with the package each documents.",
     )

@@ -196,12 +196,3 @@ def _strings(node: ast.expr) -> Iterator[str]:
     elif isinstance(node, (ast.Tuple, ast.List)):
         for element in node.elts:
             yield from _strings(element)
-
-
-def read_docstrings(path: str) -> list[str]:
-    """`docstrings` of the file at `path`; [] if it cannot be read (a record may list files since removed)."""
-    try:
-        code = Path(path).read_bytes()
-    except OSError:
-        return []
-    return docstrings(code)

@@ -49,14 +49,11 @@ def read_lines(
         EOFError,
         zlib.error,
     )
-    with unreadable, damaged, _open(path) as file:
+    opener = gzip.open if path.endswith(".gz") else open
+    with unreadable, damaged, cast(IO[bytes], opener(path, "rb")) as file:
         if start:
             file.seek(start)
         yield from _batches(path, file, start, stop, max_line_bytes)
-
-
-def _open(path: str) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.endswith(".gz") else open(path, "rb")
 
 
 def _batches(

@@ -124,7 +124,7 @@ def _group_is_gone(group: int) -> bool:
 
 def test_killed_during_the_last_step(config: PrepareConfig, tmp_path: Path, monkeypatch) -> None:
     """Whatever of the last step was done, it can be done again."""
-    from albert_jax.data.corpus import join
+    from albert_jax.data.corpus import shards
 
     whole = replace(config, out=str(tmp_path / "whole"))
     prepare(whole)
@@ -134,7 +134,7 @@ def test_killed_during_the_last_step(config: PrepareConfig, tmp_path: Path, monk
 
     for place in ("_write_tfds_metadata", "_make_shard"):
         with monkeypatch.context() as patch:
-            patch.setattr(join, place, killed)
+            patch.setattr(shards, place, killed)
             with pytest.raises(KeyboardInterrupt):
                 prepare(config)
     with monkeypatch.context() as patch:
