@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 LIST = Path(__file__).with_name("not_quick.txt")
-LIMIT = 0.1
-TOLERATED = 30 * LIMIT  # machines differ, and what a test shares with others falls to the first
+LIMIT = 0.2
+# Their work is done by compiler processes that outlive a test, so that no measure of it sees the cost.
+COMPILE = {"tests/engine/test_contract.py", "tests/engine/test_meshes.py", "tests/plan/test_plan.py"}
+TOLERATED = 20 * LIMIT  # machines differ, and what a test shares with others falls to the first
 
 
 def listed() -> set[str]:
@@ -40,7 +42,7 @@ class Quick:
         self.config = config
         self.listed = listed()
         self.fixtures: dict[str, float] = {}
-        self.costs: dict[str, float] = defaultdict(float)  # function -> the dearest of its cases
+        self.costs: dict[str, float] = defaultdict(float)  # function -> all of its cases together
 
     def is_listed(self, function: str) -> bool:
         return function in self.listed or function.split("::")[0] in self.listed
@@ -81,7 +83,7 @@ class Quick:
             for name, cost in report.user_properties:
                 if name == "cost":
                     function = function_of(report.nodeid)
-                    self.costs[function] = max(self.costs[function], cost)
+                    self.costs[function] += cost
 
     @property
     def missing(self) -> dict[str, float]:
@@ -107,6 +109,6 @@ def write(costs: dict[str, float]) -> None:
         files[function.split("::")[0]].add(function if cost > LIMIT else "")
     lines = {line for line in before if line.split("::")[0] not in files}
     for file, dear in files.items():
-        lines |= {file} if "" not in dear else dear - {""}
+        lines |= {file} if "" not in dear or file in COMPILE else dear - {""}
     head = "# Left out by launch/test.sh --quick; see tests/quick.py. Written by launch/test.sh --write-not-quick.\n"
     LIST.write_text(head + "".join(f"{line}\n" for line in sorted(lines)), encoding="utf-8")
