@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.util
-import inspect
 import json
 import math
 import sys
@@ -180,11 +179,13 @@ def _blamed_on(path: Path) -> Iterator[None]:
 
 
 def own_config(experiment: Experiment) -> Path | None:
-    """The file that defines the experiment's kind of task or optimizer, where that is not part of this package."""
+    """The file that defines the experiment's kind of task or optimizer, where that is not part of this package; None
+    too for a class without a file, such as one of a notebook's cell."""
     # Everything else in an experiment is this package's own dataclasses, which a workdir can always be read with.
     for kind in (type(experiment.task), type(experiment.optim)):
-        if not kind.__module__.startswith("albert_jax."):
-            return Path(inspect.getfile(kind))
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        if file and not kind.__module__.startswith("albert_jax."):
+            return Path(file)
     return None
 
 
