@@ -218,8 +218,8 @@ def to_dict(value: Any) -> Any:
 
 def from_dict(kind: Any, value: Any, folder: Path | None = None) -> Any:
     """The inverse of `to_dict` for a field of type `kind`; a class that this package does not have is looked for in the
-    config.py of `folder`. Fields that the file lacks take their defaults; fields that the class lacks raise
-    AlbertError."""
+    config.py of `folder`. Fields that the file lacks take their `older` value, or else their defaults; fields that the
+    class lacks raise AlbertError."""
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
         return from_dict(typing.get_args(kind)[0], value, folder)
@@ -243,7 +243,8 @@ def from_dict(kind: Any, value: Any, folder: Path | None = None) -> Any:
     unknown = sorted(set(given) - known)
     if unknown:
         raise AlbertError(f"{kind.__name__} has no field {unknown[0]!r}; the file was written by another version")
-    return kind(**{name: from_dict(hints[name], item, folder) for name, item in given.items()})
+    older = {field.name: field.metadata["older"] for field in dataclasses.fields(kind) if "older" in field.metadata}
+    return kind(**older | {name: from_dict(hints[name], item, folder) for name, item in given.items()})
 
 
 def _kind(base: type, name: str, folder: Path | None) -> type:

@@ -30,6 +30,7 @@ def knob(
     advice: str = "",
     free: bool = False,
     local: bool = False,
+    older: Any = dataclasses.MISSING,
 ) -> Any:
     """A dataclass field with what the project knows about it.
 
@@ -39,10 +40,13 @@ def knob(
       advice: what to do about a number out of that range; empty for a sentence that gives the range
       free: a run that is continued may have another value: it says where and how fast, not what is computed
       local: processes of one run may have different values, such as the places of files
+      older: what a stored file means that is from before there was the field; where none is given, the default
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     known: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
     known |= {"advice": advice, "free": free, "local": local}
+    if older is not dataclasses.MISSING:
+        known["older"] = older
     return dataclasses.field(default=default, default_factory=default_factory, metadata=known)
 
 

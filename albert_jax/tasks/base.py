@@ -122,7 +122,7 @@ class Row:
     """One row of a batch before it is framed."""
 
     pieces: tuple[np.ndarray, ...]  # ids of one or two texts, not cut
-    positions: np.ndarray | None = None  # where in the framed row the words begin that a tagging task tags there
+    positions: np.ndarray | None = None  # where in the framed row a tagging task tags words
 
     @property
     def length(self) -> int:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -15,9 +15,10 @@ from sklearn.metrics import classification_report, confusion_matrix
 from albert_jax.data.labelled import tfds
 from albert_jax.data.labelled.conll import OUTSIDE, Sentence, read_conll, spans
 from albert_jax.data.labelled.framed import Windows, encode_words, in_windows
-from albert_jax.data.labelled.requests import Request, read_request, word_spans
+from albert_jax.data.labelled.requests import Request, cut_words, read_request
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError, refuse
+from albert_jax.fields import knob
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForTokenClassification
 from albert_jax.tasks import paragraphs
@@ -39,6 +40,9 @@ class Tagging(FileTask):
     """
 
     labels: tuple[str, ...] = ()  # IOB2 tags in the order of the head's outputs; empty takes those of the training data
+    # The piece at which the tag of a word is read: its first that stands for characters of it ("visible"), or its first
+    # of all, be it a bare "▁" ("first", as runs from before this choice do).
+    tagged_piece: Literal["visible", "first"] = knob("visible", older="first")
 
     head = "tagging"
 
@@ -125,7 +129,11 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         number = {tag: index for index, tag in enumerate(self.labels)}
         tags = [[number[tag] for tag in sentence.tags] for sentence in records]
         words = [sentence.words for sentence in records]
-        return Windows(self.tokenizer, words, tags, self.task.max_length, doing)
+        return Windows(self.tokenizer, words, tags, self.task.max_length, doing, self._mark)
+
+    @property
+    def _mark(self) -> int | None:
+        return self.tokenizer.bare_mark if self.task.tagged_piece == "visible" else None
 
     def baselines(self, split: str) -> dict[str, float]:
         """Accuracy over words of always answering the split's most frequent tag."""
@@ -190,11 +198,8 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
     # ---- new texts
 
     def read(self, item: Any) -> Request:
-        request = read_request(item, ("text",), tags=True)
-        if request.words is None:
-            # Cut as the pydocs task cuts them in training; whoever cuts words otherwise gives them as a list.
-            request = dataclasses.replace(request, words=word_spans(request.texts[0]))
-        return request
+        # Cut as the pydocs task cuts them in training; whoever cuts words otherwise gives them as a list.
+        return cut_words(read_request(item, ("text",), tags=True))
 
     def rows(self, requests: Sequence[Request]) -> list[list[Row]]:
         words = [[request.texts[0][start:end] for start, end in request.words or ()] for request in requests]
@@ -206,7 +211,7 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         found = []
         for text in words:
             # The same windows as in training, so that a long text is tagged as it was learned.
-            cuts = in_windows([self._pieces[word] for word in text], self.task.max_length)
+            cuts = in_windows([self._pieces[word] for word in text], self.task.max_length, self._mark)
             found.append([Row((row,), positions) for row, positions, _ in cuts])
         # After the rows are made: the texts at hand may need them.
         for word in new:
@@ -237,7 +242,8 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
             start, end = words[first]["start"], words[after - 1]["end"]
             least = min(shares[first:after])
             found.append({"type": kind, "text": text[start:end], "start": start, "end": end, "probability": least})
-        return {"text": text, "spans": found, "words": words}
+        warned = {"warning": request.warning} if request.warning else {}
+        return {"text": text, "spans": found, "words": words, **warned}
 
 
 def evaluate_tags(scores: dict[str, float], true: list[list[str]], guess: list[list[str]]) -> Evaluation:

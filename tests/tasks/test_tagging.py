@@ -125,6 +125,36 @@ def test_an_example_before_and_after(files):
     assert row["mask"].tolist() == [True] * end + [False] * (40 - end)
 
 
+def test_a_word_is_tagged_at_the_first_piece_that_is_not_a_bare_mark(files):
+    """A character that no piece holds together with its space is cut into a bare "▁" and itself; a word whose first
+    piece is more than the mark is tagged there, as in runs from before there was a choice."""
+    tokenizer = Tokenizer.load(files / "vocab")
+    words, numbers = ("class", "(", "今", "天天", "key"), [1, 2, 3, 4, 5]
+    pieces = [tokenizer.pieces(tokenizer.encode(word)) for word in words]
+    assert pieces == [["▁class"], ["▁", "("], ["▁", "<unk>"], ["▁", "<unk>"], ["▁key"]]
+    found = {}
+    for mark in (tokenizer.bare_mark, None):
+        row = Windows(tokenizer, [words], [numbers], 16, "", mark)[0]
+        at = np.flatnonzero(row["tag_weights"])
+        assert row["tags"][at].tolist() == numbers
+        found[mark] = at.tolist()
+    assert found == {tokenizer.bare_mark: [1, 3, 5, 7, 8], None: [1, 2, 4, 6, 8]}
+    alone = Windows(tokenizer, [["class"]], [[1]], 16, "", tokenizer.encode("class")[0])[0]  # nothing but marks
+    assert np.flatnonzero(alone["tag_weights"]).tolist() == [1]
+
+
+def test_runs_from_before_the_choice_read_tags_where_they_learned_them(files):
+    task = tiny(files).task
+    stored = experiments.to_dict(task)
+    assert task.tagged_piece == "visible" and experiments.from_dict(Tagging, stored) == task
+    del stored["tagged_piece"]
+    assert experiments.from_dict(Tagging, stored) == dataclasses.replace(task, tagged_piece="first")
+    for piece, positions in (("visible", [1, 3]), ("first", [1, 2])):
+        opened = dataclasses.replace(task, tagged_piece=piece).open(tiny(files).model, 0)
+        ((row,),) = opened.rows([opened.read("class (")])
+        assert row.positions.tolist() == positions
+
+
 def test_every_word_is_tagged_once_with_context_around_it():
     rng = random.Random(0)
     for _ in range(3000):

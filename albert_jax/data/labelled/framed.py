@@ -2,6 +2,7 @@
 
     ("It is late.", "Good night.")   input_ids [CLS] first [SEP] second [SEP] [PAD] ..., segment_ids 0 0 0 1 1 0 ...
     ("Johanson", "won")              input_ids [CLS] ▁joh an son ▁won [SEP], tags at ▁joh and ▁won
+    ("今", "天")                      input_ids [CLS] ▁ 今 ▁ 天 [SEP], tags at 今 and 天
 
 Both classes store piece ids and frame them when they are asked for, and are sources of a `Loader`.
 """
@@ -115,7 +116,7 @@ def _encode_all(tokenizer: AnyTokenizer, texts: Sequence[str], doing: str) -> li
 class Windows:
     """Tagged sentences as examples, in order: one a sentence, or windows that overlap where it is long.
 
-    An example: input_ids, segment_ids, mask [S] as in `frame`; tags int32 [S] with the word's tag at its first piece;
+    An example: input_ids, segment_ids, mask [S] as in `frame`; tags int32 [S] with the word's tag at one of its pieces;
     tag_weights float32 [S], 1 at these pieces and 0 elsewhere; sentence, the int32 number of its sentence.
     """
 
@@ -123,9 +124,9 @@ class Windows:
 
     def __init__(
         self, tokenizer: AnyTokenizer, words: Sequence[Sequence[str]], tags: Sequence[Sequence[int]], max_length: int,
-        doing: str,
+        doing: str, mark: int | None = None,
     ):  # fmt: skip
-        """`words` and the number of each word's tag, by sentence; no sentence may be empty."""
+        """`words` and the number of each word's tag, by sentence, none of them empty. `mark`: see `in_windows`."""
         self._tokenizer, self._max_length = tokenizer, max_length
         self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []  # sentence, pieces, positions, tags
         self.windowed = 0  # sentences that are read in more than one window
@@ -133,7 +134,7 @@ class Windows:
             pieces = iter(encode_words(tokenizer, [word for number in chunk for word in words[number]]))
             for number in chunk:
                 numbers = np.asarray(tags[number], np.int32)
-                rows = list(in_windows(list(islice(pieces, len(words[number]))), max_length))
+                rows = list(in_windows(list(islice(pieces, len(words[number]))), max_length, mark))
                 self.windowed += len(rows) > 1
                 self._rows += [(number, row, positions, numbers[own]) for row, positions, own in rows]
 
@@ -167,18 +168,30 @@ def encode_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> list[np.ndarr
     return [ids[start:end] if end > start else nothing for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def in_windows(pieces: Sequence[np.ndarray], max_length: int) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
+def in_windows(
+    pieces: Sequence[np.ndarray], max_length: int, mark: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
     """The words of a sentence, given by their pieces, in windows of at most `max_length` pieces with [CLS] and [SEP].
 
-    Yields of each window its pieces, the positions in the framed row of the first piece of each word that is tagged in
-    it, and which words these are. Of a word longer than half a window the first pieces are read.
+    Yields of each window its pieces, the positions in the framed row where the words are tagged that are tagged in it,
+    and which words these are. A word is tagged at its first piece, or at the first that is not `mark` (a tokenizer's
+    `bare_mark`): of a mark alone the model sees one and the same embedding under every word. Of a word longer than half
+    a window the first pieces are read.
     """
     capacity = max_length - 2
     pieces = [word[: capacity // 2] for word in pieces]
+    after_mark = np.array([_after_mark(word, mark) for word in pieces], np.int64)
     sizes = list(map(len, pieces))
     for begin, end, own, own_end in windows(sizes, capacity):
-        positions = np.cumsum([1, *sizes[begin:end]])[own - begin : own_end - begin]
+        positions = np.cumsum([1, *sizes[begin:end]])[own - begin : own_end - begin] + after_mark[own:own_end]
         yield np.concatenate(pieces[begin:end]), positions, slice(own, own_end)
+
+
+def _after_mark(word: np.ndarray, mark: int | None) -> int:
+    """The place of the first piece of `word` that is not `mark`; 0 where there is no other."""
+    if word[0] != mark:
+        return 0
+    return int((word != mark).argmax())
 
 
 def windows(sizes: Sequence[int], capacity: int) -> list[tuple[int, int, int, int]]:

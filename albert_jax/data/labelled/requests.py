@@ -6,6 +6,7 @@ Is it late?<TAB>It is.                     two texts, where the task reads pairs
 {"words": ["Anna", "went", "home", "."]}   words as the user cut them, where the task tags words
 """
 
+import dataclasses
 import json
 import queue
 import re
@@ -19,6 +20,7 @@ from functools import cache
 from itertools import islice
 from typing import IO, Any
 
+from albert_jax.data.text import scripts
 from albert_jax.data.text.lines import flaw, how_to_convert
 from albert_jax.errors import AlbertError, refuse, retold
 
@@ -30,23 +32,43 @@ _ASCII_WORDS = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """texts: one or two; words: [start, end) in texts[0] of the words that the user cut, None where none were."""
+    """texts: one or two; words: [start, end) in texts[0] of the words that the user cut, None where none were; warning:
+    what the user should know about how it was read."""
 
     texts: tuple[str, ...]
     words: list[tuple[int, int]] | None = None
+    warning: str = ""
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Characters [start, end) of each word of a plain text.
 
     A word is a run of letters, digits and underscores, or one other character that is no white space; marks (accents,
-    vowel signs) and zero-width joiners belong to what they follow.
+    vowel signs) and zero-width joiners belong to what they follow. A Chinese or Japanese character is a word of its own
+    (`scripts.py`), as in the usual tagged data of these languages.
 
     >>> word_spans("It's np.sum")
     [(0, 2), (2, 3), (3, 4), (5, 7), (7, 8), (8, 11)]
+    >>> word_spans("iPhone在东京")
+    [(0, 6), (6, 7), (7, 8), (8, 9)]
     """
     words = _ASCII_WORDS if text.isascii() else _words()
     return [match.span() for match in words.finditer(text)]
+
+
+def cut_words(request: Request) -> Request:
+    """`request` with words: those that the user cut, else those of its text by `word_spans`. Phrases of Thai, Lao,
+    Khmer and Burmese are cut by a package for that; where none is installed, a warning says so."""
+    if request.words is not None:
+        return request
+    text, spans, warning = request.texts[0], [], ""
+    for start, end in word_spans(text):
+        script = scripts.script_of_phrase(text[start:end])
+        cut = script and scripts.segmenter(script)
+        if script and not cut:
+            warning = scripts.advice(script)
+        spans += [(start + s, start + e) for s, e in cut(text[start:end])] if cut else [(start, end)]
+    return dataclasses.replace(request, words=spans, warning=warning)
 
 
 @cache
@@ -54,7 +76,9 @@ def _words() -> re.Pattern[str]:
     # Python's `re` has no class for marks, so all of Unicode's are listed: a fifth of a second, once.
     points = (chr(point) for point in range(sys.maxunicode + 1))
     marks = "".join(point for point in points if unicodedata.category(point)[0] == "M") + "\u200c\u200d"
-    return re.compile(rf"\w[\w{marks}]*|[^\w\s][{marks}]*")
+    marks += "\uff9e\uff9f"  # the voicing of halfwidth Katakana, letters to Unicode
+    alone = scripts.character_class(scripts.CHARACTER_IS_WORD)
+    return re.compile(rf"[{alone}][{marks}]*|[^\W{alone}](?:[^\W{alone}]+|[{marks}]+)*|[^\w\s][{marks}]*")
 
 
 # ---- one item to a request

@@ -206,6 +206,12 @@ class Tokenizer(BaseTokenizer):
         return word_starts(self._all_pieces, self.word_rule)
 
     @cached_property
+    def bare_mark(self) -> int | None:  # type: ignore[override]
+        """The id of "▁" alone, which comes before a character that no piece holds together with its space."""
+        number = int(self._processor.piece_to_id(SPACE))
+        return None if number == self.unk_id else number
+
+    @cached_property
     def google_word_starts(self) -> np.ndarray:
         """bool [V]: `word_starts` by the rule "google", whatever `word_rule` is."""
         return word_starts(self._all_pieces, "google")

@@ -80,6 +80,11 @@ class BaseTokenizer(ABC):
         """What stands in CHOICES_FILE, beside its format and the fingerprint."""
 
     @property
+    def bare_mark(self) -> int | None:
+        """The id of the piece that marks the start of a word and stands for none of its characters; None without it."""
+        return None
+
+    @property
     def dtype(self) -> np.dtype:
         """Of ids: uint16, or uint32 above 65,536 pieces."""
         return np.dtype(np.uint16 if self.vocab_size <= MAX_NARROW_VOCAB else np.uint32)
