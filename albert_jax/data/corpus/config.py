@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from albert_jax.data.corpus import corpora
 from albert_jax.data.store import paths
@@ -15,7 +15,8 @@ from albert_jax.data.text.normalize import Normalization
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.tokenizers import AnyTokenizer, load
 from albert_jax.data.text.vocabulary import WordRule
-from albert_jax.errors import AlbertError
+from albert_jax.data.text.wordpiece import WordPieceTokenizer
+from albert_jax.errors import AlbertError, refuse
 from albert_jax.fields import knob
 
 _SAMPLE_DOCUMENTS = 1_000  # if all of so many have one sentence, the whole corpus is like that
@@ -29,7 +30,11 @@ class PrepareConfig:
     # pydocs[:PACKAGE,PACKAGE] (docstrings of the installed packages; needs no download). Several may be given.
     corpus: tuple[str, ...]
     out: str  # Directory to write. Giving the same command again continues it, or says that it is done.
-    vocab_size: int = 8000  # Pieces of the vocabulary to train, 13 fixed ones included.
+    # Kind of vocabulary to train. `wordpiece` is what the Chinese models have: every Chinese character a piece, and
+    # frequent parts of other words; --vocab-size is then the most it may have. For Japanese give --no-lower with it:
+    # lower case drops accents, and with them what tells が from か.
+    tokenizer: Literal["sentencepiece", "wordpiece"] = "sentencepiece"
+    vocab_size: int = 8000  # Pieces of the vocabulary to train, 13 fixed ones included (of `wordpiece` 5).
     # Use this vocabulary (directory, .model file or WordPiece vocab.txt) instead of training one.
     vocab: str | None = None
     # MiB of text to train the vocabulary on, spread evenly over the corpus. 16 MiB take 400 MiB of memory.
@@ -37,7 +42,8 @@ class PrepareConfig:
     # Share of the text's characters that get a piece of their own when training a vocabulary.
     character_coverage: float = knob(0.99995, at_least=0.9, at_most=1)
     lower: bool = True  # Lower-case the text, when training a vocabulary.
-    keep_accents: bool = False  # Keep accents and other combining marks, when training a vocabulary.
+    # Keep accents and other combining marks, when training a vocabulary. (`wordpiece` keeps them with the case.)
+    keep_accents: bool = False
     # Which pieces start a word, for whole-word masking: all scripts, or the original's English-only rule.
     word_rule: WordRule = "multilingual"
     # Of text: `sentences` (one a line, blank line between documents), `paragraphs` (blank line between paragraphs, two
@@ -67,6 +73,8 @@ class PrepareConfig:
         decisive = ["layout", "validation", "test", "max_document_pieces", "shard_mb"]
         if vocabulary is None:
             decisive += ["vocab_size", "vocab_sample_mb", "character_coverage", "lower", "keep_accents", "word_rule"]
+            # Not of the other kind: directories that were begun before there was a choice have no such entry.
+            decisive += ["tokenizer"] * (self.tokenizer != "sentencepiece")
         made_from = {"corpus": list(self.corpus), "corpus_digest": digest}
         made_from |= {name: getattr(self, name) for name in decisive}
         return made_from if vocabulary is None else made_from | {"vocab": vocabulary.fingerprint}
@@ -77,9 +85,12 @@ def given_vocabulary(config: PrepareConfig) -> AnyTokenizer | None:
 
     Raises AlbertError when it cannot be read, or was made with other choices than `config` asks for.
     """
+    refuse(_flaws_of_kind(config))
     if config.vocab is None:
         return None
     tokenizer = load(config.vocab, config.lower)
+    if config.tokenizer == "wordpiece" and not isinstance(tokenizer, WordPieceTokenizer):
+        raise AlbertError(f"{config.vocab}: is no WordPiece vocabulary; leave out --tokenizer, or --vocab to train one")
     if isinstance(tokenizer, Tokenizer) and not Path(config.vocab).is_dir():
         return tokenizer.with_choices(config.normalization, config.word_rule)
     if not isinstance(tokenizer, Tokenizer) and not config.keep_accents and config.word_rule == "multilingual":
@@ -101,20 +112,29 @@ def directory_vocabulary(
     if path.exists():
         return load(path)
     max_bytes = int(config.vocab_sample_mb * 2**20)
-    vocabulary = given or Tokenizer.train(
-        _sample(config, units, max_bytes),
-        config.vocab_size,
-        config.normalization,
-        config.word_rule,
-        max_bytes,
-        config.character_coverage,
-    )
+    vocabulary = given or _trained(config, _sample(config, units, max_bytes), max_bytes)
     # Saved under another name first, so that DIR/vocab is complete wherever it exists.
     temporary = paths.unfinished_dir(directory) / "vocab"
     shutil.rmtree(temporary, ignore_errors=True)
     vocabulary.save(temporary)
     os.replace(temporary, path)
     return vocabulary
+
+
+def _trained(config: PrepareConfig, texts: Iterator[str], max_bytes: int) -> AnyTokenizer:
+    size, coverage = config.vocab_size, config.character_coverage
+    if config.tokenizer == "wordpiece":
+        return WordPieceTokenizer.train(texts, size, config.lower, max_bytes, coverage)
+    return Tokenizer.train(texts, size, config.normalization, config.word_rule, max_bytes, coverage)
+
+
+def _flaws_of_kind(config: PrepareConfig) -> Iterator[str]:
+    if config.tokenizer != "wordpiece" or config.vocab is not None:
+        return
+    if config.keep_accents:
+        yield "--keep-accents: a WordPiece vocabulary keeps accents where it keeps case; give --no-lower instead"
+    if config.word_rule != "multilingual":
+        yield f"--word-rule {config.word_rule}: a WordPiece vocabulary marks its words itself; leave it out"
 
 
 def _sample(config: PrepareConfig, units: Sequence[corpora.Unit], max_bytes: int) -> Iterator[str]:

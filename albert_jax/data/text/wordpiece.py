@@ -1,6 +1,7 @@
 """The WordPiece tokenizer of the Chinese ALBERT models (and of BERT): text to piece ids by `vocab.txt`.
 
     WordPieceTokenizer.load("vocab.txt").encode("今天 ALBERT 12.5")
+    WordPieceTokenizer.train(sentences, vocab_size=8000).save("vocab")
 
 The rules are those of `BasicTokenizer` and `WordpieceTokenizer` in google-research/albert `tokenization.py`: control
 characters dropped, every CJK character a word of its own, lower case and no accents (NFD) if asked for, punctuation
@@ -11,6 +12,7 @@ that cannot be cut so is one [UNK].
 import hashlib
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import chain, pairwise
@@ -19,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from albert_jax.data.text.normalize import Normalization
+from albert_jax.data.text.sentencepiece import CHARACTER_COVERAGE, SAMPLE_BYTES, sample
 from albert_jax.data.text.vocabulary import BaseTokenizer, WordRule
+from albert_jax.data.text.wordpiece_learning import INSIDE, count_words, learn
 from albert_jax.errors import AlbertError, refuse
 
 # By hand, because Hugging Face's WordPiece gives other pieces: it makes a special piece of "[MASK]" in the text, drops
@@ -28,7 +32,7 @@ from albert_jax.errors import AlbertError, refuse
 
 KIND = "wordpiece"
 MAX_WORD = 200  # characters; a longer word is one [UNK]. Hugging Face: 100
-_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # of a learned vocabulary the first ids
 _CACHED_WORDS = 2**17
 # Blocks of ideographs, as the original lists them: kana and Hangul are not among them.
 _CJK = (
@@ -51,7 +55,7 @@ class WordPieceTokenizer(BaseTokenizer):
         self._all_pieces = list(pieces)
         self._ids = {piece: number for number, piece in enumerate(self._all_pieces)}
         refuse(_flaws(source, self._all_pieces, self._ids))
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (self._ids[name] for name in _SPECIALS)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (self._ids[name] for name in SPECIALS)
         self.vocab_size = len(self._all_pieces)
         self.normalization = Normalization(lower, keep_accents=not lower)
         self._longest = max(len(piece) for piece in self._all_pieces)
@@ -60,6 +64,32 @@ class WordPieceTokenizer(BaseTokenizer):
         self._words: dict[str, tuple[int, ...]] = {}
 
     # ---- made and kept
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        lower: bool = True,
+        max_bytes: int = SAMPLE_BYTES,
+        character_coverage: float = CHARACTER_COVERAGE,
+    ) -> "WordPieceTokenizer":
+        """A vocabulary of at most `vocab_size` pieces learned from at most `max_bytes` of `texts`, repeatable to the
+        byte: the special pieces, the characters, then frequent parts of words. Text in which fewer parts occur twice
+        gives fewer pieces.
+
+        Raises AlbertError when there is no text, or its characters alone need more pieces.
+        """
+        rules = cls(SPECIALS, lower)
+        words = count_words(sample(texts, max_bytes), rules.normalize)
+        words = Counter({word: count for word, count in words.items() if len(word) <= MAX_WORD})
+
+        def stands_alone(character: str) -> bool:
+            return len(rules.normalize(f"a{character}").split(" ")) > 1
+
+        learned = learn(words, vocab_size - len(SPECIALS), character_coverage, stands_alone)
+        refuse(_flaws_of_size(vocab_size, len(learned)))
+        return cls([*SPECIALS, *learned], lower)
 
     @classmethod
     def parse(cls, content: bytes, choices: dict[str, Any], source: str) -> "WordPieceTokenizer":
@@ -167,7 +197,7 @@ class WordPieceTokenizer(BaseTokenizer):
         found: list[int] = []
         start, size = 0, len(word)
         while start < size <= MAX_WORD:
-            prefix = "##" if start else ""
+            prefix = INSIDE if start else ""
             for end in range(min(size, start + self._longest), start, -1):
                 number = self._ids.get(prefix + word[start:end])
                 if number is not None:
@@ -202,11 +232,22 @@ class WordPieceTokenizer(BaseTokenizer):
         return self.word_starts
 
 
+def _flaws_of_size(size: int, learned: int) -> Iterator[str]:
+    if not learned:
+        yield "no text to train a vocabulary on: the corpus is empty"
+    needed = learned + len(SPECIALS)
+    if needed > size:
+        yield (
+            f"vocab_size {size} is too small for this text: its characters alone need {needed} pieces; use "
+            f"--vocab-size {needed} or more, or a lower character coverage"
+        )
+
+
 def _flaws(source: str, pieces: list[str], ids: dict[str, int]) -> Iterator[str]:
     if len(ids) < len(pieces):
         twice = next(piece for number, piece in enumerate(pieces) if ids[piece] != number)
         yield f"{source}: the piece {twice!r} is there twice; every line needs a piece of its own"
-    missing = [name for name in _SPECIALS if name not in ids]
+    missing = [name for name in SPECIALS if name not in ids]
     if missing:
         yield f"{source}: no WordPiece vocabulary, it lacks {' '.join(missing)}; give a vocab.txt"
 

@@ -24,6 +24,8 @@ from albert_jax.data.store.documents import SPLITS
 from albert_jax.data.store.store import DocumentStore
 from albert_jax.data.store.summary import inspect
 from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.data.text.tokenizers import load
+from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError
 from tests.data.sample_text import contents, documents, write_corpus
 
@@ -60,6 +62,32 @@ def test_one_and_three_workers_write_the_same_bytes(config: PrepareConfig, tmp_p
     assert len(summary.splits["train"]["shard_lengths"]) >= 4
     assert {name.split("/")[0] for name in one} == {"documents", "index", "vocab", "prepared.json"}
     assert sum(counts["documents"] for counts in summary.splits.values()) == len(documents())
+
+
+def test_a_wordpiece_vocabulary_is_learned_whatever_the_workers(config: PrepareConfig, tmp_path: Path) -> None:
+    """Of mixed text: the Chinese characters, parts of the English words, nothing unknown; also from a vocab.txt."""
+    text = Path(config.corpus[0]).read_text().replace(" the ", " 今天天气 ")
+    Path(config.corpus[0]).write_text(text)
+    config = replace(config, vocab=None, vocab_size=400, tokenizer="wordpiece", character_coverage=1)
+    summary = prepare(config)
+    other = replace(config, out=str(tmp_path / "two"), workers=2)
+    prepare(other)
+    assert contents(Path(config.out)) == contents(Path(other.out))
+    tokenizer = load(f"{config.out}/vocab")
+    assert isinstance(tokenizer, WordPieceTokenizer) and summary.vocab_size == tokenizer.vocab_size == 400
+    assert tokenizer.pieces(range(5)) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    known = set(tokenizer.pieces(range(400)))
+    assert {"今", "天", "气", "##e", "e"} <= known and "##今" not in known
+    store = DocumentStore.open(config.out, "train")
+    counts = np.bincount(np.concatenate([store[i][0] for i in range(len(store))]), minlength=400)
+    assert counts[tokenizer.unk_id] == 0 and counts[tokenizer.encode("天")[0]] > 100
+    assert sum(counts) < 0.6 * len(text)  # in parts of words, not in letters
+    bare = load(f"{config.out}/vocab/vocab.txt")
+    assert bare.fingerprint == tokenizer.fingerprint
+    again = prepare(config)
+    assert again.already_done
+    with pytest.raises(AlbertError, match="tokenizer was wordpiece and is not given"):
+        prepare(replace(config, tokenizer="sentencepiece"))
 
 
 def test_killed_and_continued_gives_the_same_bytes(config: PrepareConfig, tmp_path: Path) -> None:
@@ -434,6 +462,17 @@ def test_one_sentence_documents_are_noticed_before_the_work(config: PrepareConfi
         ({"character_coverage": 0.5}, r"character_coverage is 0\.5; it must lie in \[0\.9, 1\]"),
         ({"layout": "rows"}, "layout is 'rows'; choose one of 'auto', 'sentences', 'paragraphs'"),
         ({"vocab": "no-vocab"}, "no-vocab: cannot read a vocabulary"),
+        ({"tokenizer": "wordpiece"}, "is no WordPiece vocabulary; leave out --tokenizer"),
+        ({"tokenizer": "bpe"}, "tokenizer is 'bpe'; choose one of 'sentencepiece', 'wordpiece'"),
+        (
+            {"tokenizer": "wordpiece", "vocab": None, "keep_accents": True},
+            "keeps accents where it keeps case; give --no-l",
+        ),
+        ({"tokenizer": "wordpiece", "vocab": None, "word_rule": "google"}, "marks its words itself; leave it out"),
+        (
+            {"tokenizer": "wordpiece", "vocab": None, "vocab_size": 20},
+            "characters alone need [0-9]+ pieces; use --vocab",
+        ),
         ({"lower": False}, "leave those flags out"),
         ({"word_rule": "google"}, "leave those flags out"),
     ],
