@@ -60,12 +60,6 @@ def test_the_merges_are_those_of_a_plain_recount() -> None:
         assert learn(dict(reversed(words.items())), size) == expected, case
 
 
-def test_a_piece_that_two_merges_make_is_there_once() -> None:
-    words = {"ab": 9, "abc": 5, "bc": 8, "xbc": 7, "abx": 3, "aabc": 4, "aab": 2}
-    assert len(learn(words, 99)) == len(set(learn(words, 99)))
-    assert learn(words, 99) == recounted(words, 99)
-
-
 # ---- from text
 
 
