@@ -1,8 +1,9 @@
-"""Tagging of words, such as named entities: CoNLL columns, a dataset of TFDS, or code mentions of a pydocs corpus."""
+"""Tagging of words: entities by B- and I-, or plain tags such as parts of speech. From CoNLL columns, CoNLL-U, a
+dataset of TFDS, or the code mentions of a pydocs corpus."""
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from flax import nnx
 from sklearn.metrics import classification_report, confusion_matrix
 
 from albert_jax.data.labelled import tfds
-from albert_jax.data.labelled.conll import OUTSIDE, Sentence, read_conll, spans
+from albert_jax.data.labelled.conll import OUTSIDE, PLAIN, Sentence, is_of_entity, read_conll, spans
 from albert_jax.data.labelled.framed import Windows, encode_words, in_windows
 from albert_jax.data.labelled.requests import Request, cut_words, read_request
 from albert_jax.data.text.tokenizers import AnyTokenizer
@@ -30,16 +31,27 @@ from albert_jax.telemetry.scores import Score, loss, share
 # Most words of a text have been met before, so their pieces are kept; both limits only bound the memory of that.
 _KNOWN_WORDS = 100_000  # distinct words before all are forgotten
 _LONG_WORD = 64  # characters; longer words are not kept
+_NOTHING = dict.fromkeys(("precision", "recall", "f1-score"), 0.0)
+_PLAIN_SCORES = (
+    loss(headline=True),
+    share("accuracy", against="majority class", headline=True),
+    Score("f1_macro", "macro F1", ".3f", headline=True, chart="F1, mean over tags"),
+)
 
 
 @dataclass(frozen=True)
 class Tagging(FileTask):
-    """Words and their tags, from files of CoNLL columns (word ... tag) or from a prepared pydocs directory.
+    """Words and their tags, from files of CoNLL columns (word ... tag) or CoNLL-U (.conllu), or from a prepared pydocs
+    directory.
 
     Of a pydocs directory the entities are the words that an author marked as code.
     """
 
-    labels: tuple[str, ...] = ()  # IOB2 tags in the order of the head's outputs; empty takes those of the training data
+    # Tags in the order of the head's outputs, IOB2 or plain ones; empty takes those of the training data.
+    labels: tuple[str, ...] = ()
+    # Where files have the tag: a number from 1 (empty: the last column), of CoNLL-U a name such as XPOS (empty: UPOS),
+    # of TFDS a feature (empty: ner, ner_tags or tags).
+    tag_column: str = ""
     # The piece at which the tag of a word is read: its first that stands for characters of it ("visible"), or its first
     # of all, be it a bare "▁" ("first", as runs from before this choice do).
     tagged_piece: Literal["visible", "first"] = knob("visible", older="first")
@@ -54,9 +66,14 @@ class Tagging(FileTask):
         return OpenTagging(self, config, tokenizer)
 
     def flaws(self) -> Iterator[str]:
-        """What is wrong with labels that a user gave: O and at least one tag of IOB2 are needed, each once."""
+        """What is wrong with labels that a user gave: O and at least one tag of IOB2 are needed, or two plain ones,
+        each once."""
         start, end = "task.labels ", f": {', '.join(self.labels)}; give O, and B- and I- of each type, once"
         if not self.labels:
+            return
+        if is_plain(self.labels):
+            if len(set(self.labels)) < len(self.labels):
+                yield f"task.labels has a tag twice: {', '.join(self.labels)}; give each once"
             return
         for tag in self.labels:
             if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or not tag[2:]):
@@ -74,10 +91,11 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
     the spans that the tags make.
 
     Offsets are characters [start, end) of the text, which is the user's own; of words without a text it is the words
-    with a space between them. The probability of a span is the least of its words'.
+    with a space between them. The probability of a span is the least of its words'. Plain tags make no spans, and are
+    scored by word alone.
     """
 
-    scores = (
+    scores: Sequence[Score] = (
         loss(headline=True),
         share("accuracy", against="majority class", headline=True),
         Score("precision", format=".3f"),
@@ -85,20 +103,26 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         Score("f1", "entity F1", ".3f", headline=True, chart="F1 over entities"),
         Score("f1_macro", "macro F1", ".3f", headline=True, chart="F1, mean over classes"),
     )
-    best = "f1"
+    best: str = "f1"
     outputs = ("predicted", "probability")
 
     def __init__(self, task: Tagging, config: AlbertConfig, tokenizer: AnyTokenizer | None = None):
         refuse(task.flaws())
         super().__init__(task, config, tokenizer)
         self._pieces: dict[str, np.ndarray] = {}
-        self.labels = list(task.labels) or _both(sentence.tags for sentence in self._train_sentences)
-        if len(self.labels) < 2:
-            raise AlbertError(
-                f"the training data has no entity: every tag of {' '.join(task.train) or task.data} is O; put the tag "
-                "into the last column"
-            )
+        self.labels = list(task.labels) or _found(sentence.tags for sentence in self._train_sentences)
+        refuse(self._label_flaws())
+        self.plain = is_plain(self.labels)
+        if self.plain:
+            self.scores, self.best = _PLAIN_SCORES, "accuracy"
         self.resolved = dataclasses.replace(task, labels=tuple(self.labels))
+
+    def _label_flaws(self) -> Iterator[str]:
+        source = " ".join(self.task.train) or self.task.data
+        if self.labels == [OUTSIDE]:
+            yield f"the training data has no entity: every tag of {source} is O; put the tag into the last column"
+        if len(self.labels) < 2:
+            yield f"nothing to tell apart: every tag of {source} is {self.labels[0]}; give task.tag_column"
 
     # ---- data
 
@@ -112,7 +136,8 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
             return paragraphs.mentions(task.data, split, count, task.sample_seed)
         found: list[Sentence] = []
         for path in task.paths(split):
-            found += tfds.read_tagged(path, split) if path.startswith("tfds:") else read_conll(path)
+            read = tfds.read_tagged(path, split, task.tag_column) if path.startswith("tfds:") else None
+            found += read_conll(path, task.tag_column) if read is None else read
         return stratified_sample(found, [0] * len(found), [0], count, task.sample_seed) if count else found
 
     def read_split(self, split: str) -> list[Sentence]:
@@ -142,13 +167,15 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
 
     @property
     def notes(self) -> list[str]:
-        train = self.split("train")
-        if not train.examples.windowed:
-            return []
-        return [
-            f"{train.examples.windowed:,} of {len(train.records):,} training sentences are longer than "
-            f"{self.task.max_length} pieces and are read in windows that overlap"
-        ]
+        train, found = self.split("train"), []
+        if train.examples.windowed:
+            found.append(
+                f"{train.examples.windowed:,} of {len(train.records):,} training sentences are longer than "
+                f"{self.task.max_length} pieces and are read in windows that overlap"
+            )
+        if others := sorted({sentence.scheme for sentence in train.records} - {"IOB2", PLAIN}):
+            found.append(f"tags of the training data are {' and '.join(others)}, read and reported as IOB2")
+        return found
 
     # ---- model
 
@@ -177,7 +204,7 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
 
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         true, guess = self._by_sentence(outputs, "tags"), self._by_sentence(outputs, "predicted")
-        return evaluate_tags(scores, true, guess)
+        return evaluate_tags(scores, true, guess, self.plain)
 
     def _by_sentence(self, outputs: Outputs, name: str) -> list[list[str]]:
         """The tags of each sentence's words, put together from its windows."""
@@ -242,32 +269,30 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
             start, end = words[first]["start"], words[after - 1]["end"]
             least = min(shares[first:after])
             found.append({"type": kind, "text": text[start:end], "start": start, "end": end, "probability": least})
-        warned = {"warning": request.warning} if request.warning else {}
-        return {"text": text, "spans": found, "words": words, **warned}
+        record: dict[str, Any] = {"text": text, **({} if self.plain else {"spans": found}), "words": words}
+        return record | ({"warning": request.warning} if request.warning else {})
 
 
-def evaluate_tags(scores: dict[str, float], true: list[list[str]], guess: list[list[str]]) -> Evaluation:
-    """Scores of IOB2 tags by sentence: over entities as seqeval's, over words as scikit-learn's.
+def evaluate_tags(
+    scores: dict[str, float], true: list[list[str]], guess: list[list[str]], plain: bool = False
+) -> Evaluation:
+    """Scores of tags by sentence: over words as scikit-learn's, and of IOB2 tags over entities as seqeval's.
 
-    `scores` gains accuracy (words), precision, recall, f1 (entities, micro) and f1_macro (mean over types); `report` is
-    scikit-learn's over the tags that occur, `entities` seqeval's over types.
+    `scores` gains accuracy (words); precision, recall, f1 (entities, micro) and f1_macro (mean over types, of `plain`
+    tags over those that occur). `report` is scikit-learn's over the tags that occur, `entities` seqeval's over types.
     """
-    from seqeval.metrics import classification_report as entity_report
-
     flat_true, flat_guess = [tag for tags in true for tag in tags], [tag for tags in guess for tag in tags]
     tags = sorted({*flat_true, *flat_guess})
     report = classification_report(flat_true, flat_guess, labels=tags, output_dict=True, zero_division=0)
     scores = {**scores, "accuracy": float(report["accuracy"])}
     entities: dict[str, Any] = {}
-    micro = macro = dict.fromkeys(("precision", "recall", "f1-score"), 0.0)
-    if tags != [OUTSIDE]:  # seqeval divides by the number of types, of which there is none here
-        entities = {
-            name: {key: float(value) for key, value in row.items()}
-            for name, row in entity_report(true, guess, output_dict=True, zero_division=0).items()
-        }
-        micro, macro = entities["micro avg"], entities["macro avg"]
-    scores |= {"precision": micro["precision"], "recall": micro["recall"], "f1": micro["f1-score"]}
-    scores["f1_macro"] = macro["f1-score"]
+    if plain:
+        scores["f1_macro"] = float(report["macro avg"]["f1-score"])
+    else:
+        entities = _entities(true, guess) if tags != [OUTSIDE] else {}
+        micro, macro = (entities.get(f"{mean} avg", _NOTHING) for mean in ("micro", "macro"))
+        scores |= {"precision": micro["precision"], "recall": micro["recall"], "f1": micro["f1-score"]}
+        scores["f1_macro"] = macro["f1-score"]
     degenerate = len(set(flat_guess)) == 1 < len(set(flat_true))
     return Evaluation(
         scores,
@@ -280,7 +305,23 @@ def evaluate_tags(scores: dict[str, float], true: list[list[str]], guess: list[l
     )
 
 
-def _both(tags: Any) -> list[str]:
-    """O, and B- and I- of each type, in alphabetical order of the types."""
-    kinds = sorted({tag[2:] for sentence in tags for tag in sentence if tag != OUTSIDE})
+def _entities(true: list[list[str]], guess: list[list[str]]) -> dict[str, dict[str, float]]:
+    """seqeval's report. It divides by the number of types, so there must be one."""
+    from seqeval.metrics import classification_report as entity_report
+
+    report = entity_report(true, guess, output_dict=True, zero_division=0)
+    return {name: {key: float(value) for key, value in row.items()} for name, row in report.items()}
+
+
+def is_plain(labels: Sequence[str]) -> bool:
+    """Whether labels are plain tags, not those of entities."""
+    return list(labels) != [OUTSIDE] and not any(map(is_of_entity, labels))
+
+
+def _found(tags: Iterable[Sequence[str]]) -> list[str]:
+    """The labels of training data: O, and B- and I- of each type, in alphabetical order of the types; or plain tags."""
+    found = {tag for sentence in tags for tag in sentence}
+    if is_plain([*found]):
+        return sorted(found)
+    kinds = sorted({tag[2:] for tag in found if tag != OUTSIDE})
     return [OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]

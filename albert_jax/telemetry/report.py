@@ -148,7 +148,9 @@ def _evaluation(path: Path, evaluation: Record, directory: Path) -> dict[str, An
         "title": f"Evaluation on {evaluation.get('split', name)}{step}",
         "scores": [(score.replace("_", " "), _number(value)) for score, value in evaluation["scores"].items()],
         "text": report if isinstance(report, str) else "",
-        "reports": [_classification(name, table) for name, table in reports.items() if isinstance(table, Mapping)],
+        "reports": [
+            _classification(name, table) for name, table in reports.items() if table and isinstance(table, Mapping)
+        ],
         "notes": evaluation.get("notes", ()),
         "confusion": _image("Confusion matrix", picture) if picture.exists() else None,
     }

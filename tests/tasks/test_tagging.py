@@ -269,6 +269,59 @@ def test_nothing_but_outside_has_scores_and_is_degenerate(files):
     assert judge([0, 1], [0, 1]).notes == []
 
 
+UNIVERSAL = """\
+1\tthe\t_\tDET\tA\t_\t2\t_\t_\t_
+2-3\tclasss\t_\t_\t_\t_\t_\t_\t_\t_
+2\tclass\t_\tNOUN\tB\t_\t3\t_\t_\t_
+3\tis\t_\tVERB\tC\t_\t0\t_\t_\t_
+
+1\tcall\t_\tVERB\tC\t_\t0\t_\t_\t_
+2\tsuite\t_\tNOUN\tB\t_\t1\t_\t_\t_
+"""
+
+
+def test_plain_tags_are_scored_by_word_in_one_table(files, tmp_path):
+    """Parts of speech from CoNLL-U: labels, scores and report are scikit-learn's, and there are no spans."""
+    (tmp_path / "pos.conllu").write_text(UNIVERSAL)
+    paths = dict.fromkeys(("train", "dev"), (str(tmp_path / "pos.conllu"),))
+    base = tiny(files)
+    task = dataclasses.replace(base.task, **paths).open(base.model, 0)
+    assert task.labels == ["DET", "NOUN", "VERB"] and task.resolved.labels == ("DET", "NOUN", "VERB")
+    assert [score.name for score in task.scores] == ["loss", "accuracy", "f1_macro"] and task.best == "accuracy"
+    assert task.baselines("validation") == {"accuracy": 2 / 5} and task.notes == []
+    rows = list(task.split("train").examples)
+    guess = [row["tags"].copy() for row in rows]
+    guess[0][guess[0] == 2] = 1  # a verb taken for a noun
+    evaluation = task.evaluation({}, [row | {"predicted": other} for row, other in zip(rows, guess, strict=True)])
+    true = ["DET", "NOUN", "VERB", "VERB", "NOUN"]
+    expected = classification_report(true, ["DET", "NOUN", "NOUN", "VERB", "NOUN"], output_dict=True)
+    assert evaluation.report == expected and evaluation.entities == {}
+    assert evaluation.scores == {"accuracy": 4 / 5, "f1_macro": pytest.approx(expected["macro avg"]["f1-score"])}
+    answers = task.resolved.for_inference(base.model, task.tokenizer)
+    request = answers.read("the class")
+    ((row,),) = answers.rows([request])
+    output = {"predicted": np.array([0, 0, 1, 0]), "probability": np.full(4, 0.5)}
+    assert answers.record(request, [row], [output]) == {
+        "text": "the class",
+        "words": [
+            {"text": "the", "start": 0, "end": 3, "tag": "DET", "probability": 0.5},
+            {"text": "class", "start": 4, "end": 9, "tag": "NOUN", "probability": 0.5},
+        ],
+    }
+    xpos = dataclasses.replace(base.task, **paths, tag_column="XPOS").open(base.model, 0)
+    assert xpos.labels == ["A", "B", "C"]
+
+
+def test_other_schemes_are_reported_as_read(files, tmp_path):
+    (tmp_path / "a.conll").write_text("the O\nclass U-X\n\ncall B-X\nsuite L-X\n")
+    (tmp_path / "b.conll").write_text("the O\nclass I-X\n")
+    base = tiny(files)
+    task = dataclasses.replace(base.task, train=(str(tmp_path / "a.conll"), str(tmp_path / "b.conll")))
+    opened = task.open(base.model, 0)
+    assert opened.labels == ["O", "B-X", "I-X"]
+    assert opened.notes == ["tags of the training data are BILOU and IOB1, read and reported as IOB2"]
+
+
 # ---- runs
 
 
@@ -366,7 +419,13 @@ def test_bad_input_is_one_line(files, tmp_path):
         (dict(labels=("B-PER", "I-PER")), "task.labels has no 'O': B-PER, I-PER"),
         (dict(labels=("O",)), "task.labels has no entity: O"),
         (dict(labels=("O", "B-PER", "B-PER")), "task.labels has a tag twice: O, B-PER, B-PER"),
-        (dict(labels=("O", "PER")), "task.labels has 'PER', which is no tag: O, PER; give O, and B- and I-"),
+        (
+            dict(labels=("O", "B-PER", "PER")),
+            "task.labels has 'PER', which is no tag: O, B-PER, PER; give O, and B- and",
+        ),
+        (dict(labels=("NN", "VB", "NN")), "task.labels has a tag twice: NN, VB, NN; give each once"),
+        (dict(labels=("NN",)), "nothing to tell apart: every tag of .*train.conll is NN; give task.tag_column"),
+        (dict(tag_column="3"), "train.conll: line 3: no column 3 but 2"),
         (dict(examples=-1), "task.examples is -1; give how many, or 0 for all"),
         (dict(train=(str(plain),)), "the training data has no entity: every tag of .*plain.conll is O"),
         (dict(train=()), "there are no training examples: give --task.train FILE"),
@@ -415,6 +474,10 @@ def test_conll2003_of_tfds(files, tmp_path, monkeypatch):
     for split, name in (("train", "train"), ("validation", "valid"), ("test", "test")):
         found = {s.words: s.tags for s in task.split(split).records}
         assert found == {("Anna", "Key", "."): ("B-PER", "I-PER", "O"), (name,): ("B-MISC",)}
+    pos = dataclasses.replace(conll2003, vocab=str(files / "vocab"), labels=(), tag_column="pos")
+    opened = pos.open(tiny(files).model, 0)
+    assert opened.labels == [".", "NNP"]
+    assert {s.words: s.tags for s in opened.split("test").records}["Anna", "Key", "."] == ("NNP", "NNP", ".")
     with pytest.raises(AlbertError, match=r"has no split 'nope' \(it has: .*dev.*\); name one as tfds:conll2003:SPLIT"):
         dataclasses.replace(conll2003, train=("tfds:conll2003:nope",), vocab=str(files / "vocab")).open(
             tiny(files).model, 0

@@ -170,6 +170,15 @@ def test_micro_average_of_a_subset_of_labels(tmp_path):
     assert "micro avg (= accuracy)" not in page.cells
 
 
+def test_a_table_of_no_entities_is_left_out(tmp_path):
+    true, guess = predictions()
+    report = classification_report(true, guess, target_names=LABELS, output_dict=True)
+    value = {"split": "test", "scores": {}, "report": report, "entities": {}}
+    (tmp_path / "evaluation-test.json").write_text(json.dumps(value))
+    page = Page(write_report(tmp_path).read_text())
+    assert "class" in page.cells and "entity" not in page.cells
+
+
 def test_report_from_the_confusion_matrix_is_scikit_learns():
     true, guess = predictions()
     guess[guess == 0] = 1  # a class that is never predicted

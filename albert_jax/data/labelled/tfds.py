@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from albert_jax.data.labelled.conll import OUTSIDE, Sentence
+from albert_jax.data.labelled.conll import OUTSIDE, PLAIN, Sentence, is_of_entity
 from albert_jax.data.labelled.tables import Columns, Labelled, make
 from albert_jax.data.store.tfds import open_builder, open_source
 from albert_jax.errors import AlbertError, refuse
@@ -18,25 +18,32 @@ def read_labelled(spec: str, split: str, columns: Columns) -> list[Labelled]:
     return [make(where, _named(where, features, example, columns.names), columns) for where, example in examples]
 
 
-def read_tagged(spec: str, split: str) -> list[Sentence]:
+def read_tagged(spec: str, split: str, column: str = "") -> list[Sentence]:
     """The sentences of a dataset with a feature of words and one of as many class labels (CoNLL-2003: tokens, ner).
+    `column` is another feature to read tags from, whose tags may be plain (CoNLL-2003: pos).
 
     Raises AlbertError when it has no such features, tags that are not IOB2, or a sentence of unequal numbers of both.
     """
     features, examples = _open(spec, split)
-    words, tags = _choose(spec, features, ("tokens", "words")), _choose(spec, features, ("ner", "ner_tags", "tags"))
+    words = _choose(spec, features, ("tokens", "words"))
+    tags = _choose(spec, features, (column,) if column else ("ner", "ner_tags", "tags"))
     found = []
     for where, example in examples:
         record = _named(where, features, example, (words, tags))
-        refuse(f"{where}: {complaint}" for complaint in _tag_flaws(record, words, tags))
+        # Of a feature that a user names; by default a tag that is none of IOB2 is a mistake.
+        plain = bool(column) and not any(map(is_of_entity, record[tags]))
+        refuse(f"{where}: {complaint}" for complaint in _tag_flaws(record, words, tags, plain))
         if record[words]:
-            found.append(Sentence(tuple(record[words]), tuple(record[tags]), where))
+            scheme = PLAIN if plain else "IOB2"
+            found.append(Sentence(tuple(record[words]), tuple(record[tags]), where, scheme))
     return found
 
 
-def _tag_flaws(record: Mapping[str, Any], words: str, tags: str) -> Iterator[str]:
+def _tag_flaws(record: Mapping[str, Any], words: str, tags: str, plain: bool) -> Iterator[str]:
     if len(record[words]) != len(record[tags]):
         yield f"{len(record[words])} {words} but {len(record[tags])} {tags}"
+    if plain:
+        return
     # No conversion as for CoNLL columns: which scheme the tags obey shows only in the whole split, which is not kept
     # here.
     for before, tag in zip([OUTSIDE, *record[tags]], record[tags], strict=False):
