@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from albert_jax import experiment as experiments
-from albert_jax.data.labelled.framed import frame
+from albert_jax.data.labelled.framed import Unknown, frame
 from albert_jax.data.labelled.requests import Arrivals, Request
 from albert_jax.data.text import tokenizers
 from albert_jax.engine.step import make_eval_step
@@ -47,6 +47,13 @@ class Tally:
     compiling: float = 0.0  # seconds
     waiting: float = 0.0  # seconds in which no input came
     first_error: str = ""  # the first refusal
+    unknown: Unknown = field(default_factory=Unknown)  # pieces that the vocabulary does not know
+    warnings: list[str] = field(default_factory=list)  # what was said of how texts were read, each once
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about the texts, a line each."""
+        return [*self.warnings, *self.unknown.notes("the texts")]
 
 
 def _steps() -> list[int]:
@@ -235,8 +242,12 @@ class Predictor:
         asked = [(text, text.request) for text in texts if text.request is not None]
         if asked:
             found = self.answers.rows([request for _, request in asked])
-            for (text, _), rows in zip(asked, found, strict=True):
+            for (text, request), rows in zip(asked, found, strict=True):
                 text.rows, text.outputs, text.missing = rows, [None] * len(rows), len(rows)
+                for pieces in (pieces for row in rows for pieces in row.pieces):
+                    self.tally.unknown.count(self.answers.tokenizer, pieces)
+                if request.warning and request.warning not in self.tally.warnings:
+                    self.tally.warnings.append(request.warning)
         return texts
 
     def batch(self, rows: Sequence[Row], length: int) -> dict[str, np.ndarray]:

@@ -90,6 +90,8 @@ def predict_lines(options: Options) -> "Tally":
         f"{len(predictor.compiled)} lengths, {tally.waiting:.1f} s waiting for input)",
         file=sys.stderr,
     )
+    for note in tally.notes:
+        print(note, file=sys.stderr)
     return tally
 
 

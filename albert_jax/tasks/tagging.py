@@ -167,7 +167,8 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
 
     @property
     def notes(self) -> list[str]:
-        train, found = self.split("train"), []
+        train = self.split("train")
+        found: list[str] = train.examples.unknown.notes("the training data")
         if train.examples.windowed:
             found.append(
                 f"{train.examples.windowed:,} of {len(train.records):,} training sentences are longer than "

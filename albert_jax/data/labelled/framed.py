@@ -9,6 +9,7 @@ Both classes store piece ids and frame them when they are asked for, and are sou
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -21,6 +22,7 @@ from albert_jax.telemetry.progress import in_chunks
 MIN_LENGTH = 8  # S: special pieces and some text between them
 _TEXTS = 1000  # texts that are encoded at once
 _SENTENCES = 500  # sentences that are encoded at once
+UNKNOWN_SHARE = 0.03  # of the pieces, from which on it is said; text of the vocabulary's own language has below 0.5 %
 _END = np.array([-1], np.int32)  # between the texts of a digest
 
 
@@ -68,6 +70,31 @@ def _digest(arrays: Iterable[np.ndarray]) -> str:
     return found.hexdigest()
 
 
+# ---- a vocabulary that was not made for the text
+
+
+@dataclass
+class Unknown:
+    """How many pieces the vocabulary does not know, of those that stand for more than a word's start."""
+
+    pieces: int = 0
+    unknown: int = 0
+
+    def count(self, tokenizer: AnyTokenizer, ids: np.ndarray) -> None:
+        self.pieces += int((ids != tokenizer.bare_mark).sum()) if tokenizer.bare_mark is not None else ids.size
+        self.unknown += int((ids == tokenizer.unk_id).sum())
+
+    def notes(self, texts: str) -> list[str]:
+        """What to tell where it is too many; `texts` is whose pieces they are."""
+        if self.unknown < UNKNOWN_SHARE * self.pieces or not self.unknown:
+            return []
+        return [
+            f"{self.unknown / self.pieces:.0%} of the pieces of {texts} are unknown to the vocabulary, which was not "
+            "made for such text: take a model of its language, or prepare a vocabulary from such text (Chinese and "
+            "Japanese: prepare --tokenizer wordpiece) and pretrain"
+        ]
+
+
 # ---- texts
 
 
@@ -84,6 +111,9 @@ class FramedTexts:
         self._tokenizer, self._labels, self._max_length = tokenizer, labels, max_length
         columns = [_encode_all(tokenizer, column, doing) for column in zip(*texts, strict=True)]
         self._pieces = list(zip(*columns, strict=True))
+        self.unknown = Unknown()
+        for pieces in (text for column in columns for text in column):
+            self.unknown.count(tokenizer, pieces)
         capacity = max_length - 1 - len(columns)
         # How many examples do not fit.
         self.cut = sum(sum(map(len, pieces)) > capacity for pieces in self._pieces)
@@ -130,6 +160,7 @@ class Windows:
         self._tokenizer, self._max_length = tokenizer, max_length
         self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []  # sentence, pieces, positions, tags
         self.windowed = 0  # sentences that are read in more than one window
+        self.unknown = Unknown()
         for chunk in in_chunks(range(len(words)), _SENTENCES, doing):
             pieces = iter(encode_words(tokenizer, [word for number in chunk for word in words[number]]))
             for number in chunk:
@@ -137,6 +168,8 @@ class Windows:
                 rows = list(in_windows(list(islice(pieces, len(words[number]))), max_length, mark))
                 self.windowed += len(rows) > 1
                 self._rows += [(number, row, positions, numbers[own]) for row, positions, own in rows]
+                for row, _, _ in rows:
+                    self.unknown.count(tokenizer, row)
 
     @cached_property
     def fingerprint(self) -> str:
