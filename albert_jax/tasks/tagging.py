@@ -17,6 +17,7 @@ from albert_jax.data.labelled import tfds
 from albert_jax.data.labelled.conll import OUTSIDE, PLAIN, Sentence, is_of_entity, read_conll, spans
 from albert_jax.data.labelled.framed import Windows, encode_words, in_windows
 from albert_jax.data.labelled.requests import Request, cut_words, read_request
+from albert_jax.data.text.scripts import characters_that_are_words
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError, refuse
 from albert_jax.fields import knob
@@ -168,12 +169,14 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
     @property
     def notes(self) -> list[str]:
         train = self.split("train")
-        found: list[str] = train.examples.unknown.notes("the training data")
+        found: list[str] = []
         if train.examples.windowed:
             found.append(
                 f"{train.examples.windowed:,} of {len(train.records):,} training sentences are longer than "
                 f"{self.task.max_length} pieces and are read in windows that overlap"
             )
+        found += train.examples.unknown.notes("the training data")
+        found += _longer_words(word for sentence in train.records for word in sentence.words)
         if others := sorted({sentence.scheme for sentence in train.records} - {"IOB2", PLAIN}):
             found.append(f"tags of the training data are {' and '.join(others)}, read and reported as IOB2")
         return found
@@ -312,6 +315,18 @@ def _entities(true: list[list[str]], guess: list[list[str]]) -> dict[str, dict[s
 
     report = entity_report(true, guess, output_dict=True, zero_division=0)
     return {name: {key: float(value) for key, value in row.items()} for name, row in report.items()}
+
+
+def _longer_words(words: Iterable[str]) -> list[str]:
+    """What to tell where Chinese or Japanese words of the training data mostly have several characters."""
+    counts = {word: count for word in words if (count := characters_that_are_words(word))}
+    longer = sorted(word for word, count in counts.items() if count > 1)
+    if len(longer) <= len(counts) / 2:
+        return []
+    return [
+        f"words of the training data have several characters, such as {longer[0]}, but predict cuts raw text into "
+        'single ones: give it the words as {"words": [...]}, or train on a character a line'
+    ]
 
 
 def is_plain(labels: Sequence[str]) -> bool:

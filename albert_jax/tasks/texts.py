@@ -70,12 +70,13 @@ class OpenTextTask(OpenFileTask[Labelled], Answers):
     @property
     def notes(self) -> list[str]:
         examples, most = self.split("train").examples, self.task.max_length
-        found: list[str] = examples.unknown.notes("the training data")
+        found: list[str] = []
         if examples.cut:
             found.append(
                 f"{examples.cut:,} of {len(examples):,} training texts are longer than {most} pieces and cut; "
                 "raise task.max_length to read more of them"
             )
+        found += examples.unknown.notes("the training data")
         return found
 
     def shown(self, split: str) -> Iterator[dict[str, Any]]:

@@ -91,7 +91,7 @@ def test_from_raw_text_to_spans(folder, capsys, monkeypatch):
 def test_a_vocabulary_that_does_not_know_the_script_is_told_at_the_start(folder, corpus, tmp_path):
     """Nearly all characters are unknown to the vocabulary of an English text; its own vocabulary has nothing to say."""
     task = experiment(folder, corpus / "vocab").task.open(tiny(folder).model, 0)
-    note = task.notes[0]
+    note = next(note for note in task.notes if "unknown" in note)
     assert note.startswith(
         "100% of the pieces of the training data are unknown to the vocabulary, which was not made for"
     )
@@ -104,6 +104,20 @@ def test_a_vocabulary_that_does_not_know_the_script_is_told_at_the_start(folder,
         train=(str(tmp_path / "a.tsv"),), dev=(str(tmp_path / "a.tsv"),), vocab=str(corpus / "vocab"), max_length=16
     ).open(tiny(folder).model, 0)
     assert any(note.startswith("33% of the pieces of the training data are unknown") for note in texts.notes)
+
+
+def test_longer_words_than_predict_cuts_are_told(folder, tmp_path):
+    """Word by word, as treebanks have it; a file of single characters is what predict expects."""
+    (tmp_path / "a.conll").write_text("我 PN\n在 P\n北京 NR\n看书 VV\n见到 VV\nok FW\n")
+    both = dict.fromkeys(("train", "dev"), (str(tmp_path / "a.conll"),))
+    task = dataclasses.replace(experiment(folder, folder / "prepared" / "vocab").task, **both)
+    told = [note for note in task.open(tiny(folder).model, 0).notes if "several characters" in note]
+    assert told == [
+        "words of the training data have several characters, such as 北京, but predict cuts raw text into single ones: "
+        'give it the words as {"words": [...]}, or train on a character a line'
+    ]
+    own = experiment(folder, folder / "prepared" / "vocab").task.open(tiny(folder).model, 0)
+    assert not any("several" in note for note in own.notes)
 
 
 def test_few_unknown_pieces_are_no_news(corpus):

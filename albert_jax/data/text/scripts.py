@@ -76,6 +76,16 @@ def character_class(ranges: Ranges) -> str:
 
 
 @cache
+def _characters() -> re.Pattern[str]:
+    return re.compile(f"[{character_class(CHARACTER_IS_WORD)}]")
+
+
+def characters_that_are_words(word: str) -> int:
+    """How many characters of `word` would be words of their own in raw text."""
+    return 0 if word.isascii() else len(_characters().findall(word))
+
+
+@cache
 def _phrase_letters() -> re.Pattern[str]:
     return re.compile("|".join(f"(?P<{script.name}>[{character_class(script.ranges)}])" for script in PHRASES))
 
