@@ -31,6 +31,7 @@ from albert_jax.files import unwritable, write_json
 from albert_jax.interop.load import source_at
 from albert_jax.interop.start import check_vocabulary, inherit, initialise
 from albert_jax.tasks.base import OpenTask
+from albert_jax.telemetry.baselines import best_of, fitted, verdict
 from albert_jax.telemetry.report import write_report
 from albert_jax.telemetry.scores import Score, write_scores
 from albert_jax.telemetry.tables import print_table
@@ -218,6 +219,13 @@ def _train(
             if patience.over:
                 telemetry.event(step, patience.reason)
                 break
+        if not done and jax.process_index() == 0:
+            # At the end, when it delays nothing: what the run was worth beside plain models of the same data.
+            plain, notes = fitted(workdir, "validation", task.plain("validation"))
+            rivals = best_of(task.scores, task.baselines("validation"), plain)
+            for line in [*notes, verdict(rivals.get(ranking.name, ranking), patience.state["best"])]:
+                if line:
+                    telemetry.event(step, f"validation: {line}")
     checkpoints.close()
     if jax.process_index() == 0:
         with workdirs.upload_at_end(workdir):
@@ -277,7 +285,9 @@ def write_run_files(workdir: Path, experiment: Experiment, task: OpenTask) -> No
             task.tokenizer.save(workdir / "vocab")
             # Read here once, so that reports and comparisons need not open the data.
             baselines = task.baselines("validation")
-            write_scores(workdir, [score.with_baseline(baselines.get(score.name)) for score in task.scores])
+            ranking = experiment.stopping.rank_by(task.best, task.scores).name
+            scores = [score.with_baseline(baselines.get(score.name)) for score in task.scores]
+            write_scores(workdir, [dataclasses.replace(score, ranks=score.name == ranking) for score in scores])
             # Without its code the run could not be opened once the user has edited or moved the config.
             code = experiments.own_config(experiment)
             if code is not None and code.resolve() != (workdir / experiments.CONFIG).resolve():

@@ -20,9 +20,11 @@ from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForSequenceClassification
 from albert_jax.tasks import paragraphs
 from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums
+from albert_jax.tasks.baselines import of_texts
 from albert_jax.tasks.files import stratified_sample
 from albert_jax.tasks.targets import AnyTarget, ManyLabels, Number, OneClass, balanced, counts, imbalance
 from albert_jax.tasks.texts import OpenTextTask, TextTask
+from albert_jax.telemetry.baselines import Plain
 
 _PROBLEMS = {"class": "", "labels": "multi_label_classification", "number": "regression"}
 
@@ -188,6 +190,10 @@ class OpenClassification(OpenTextTask):
             return {}
         shares = counts(self.labels, self.split(split).records)
         return {"accuracy": float(shares.max() / shares.sum())}
+
+    def plain(self, split: str) -> Plain | None:
+        decided = (self.labels, self.resolved.class_weights, self.resolved.standard)
+        return self.plain_of(split, lambda train, records: of_texts(self.target, train, records), *decided)
 
     @property
     def notes(self) -> list[str]:

@@ -22,8 +22,10 @@ from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForTokenClassification
 from albert_jax.tasks import paragraphs
 from albert_jax.tasks.base import Answers, Batch, Evaluation, Outputs, Row, Sums, cross_entropy
+from albert_jax.tasks.baselines import of_tags
 from albert_jax.tasks.files import FileTask, OpenFileTask, stratified_sample
 from albert_jax.tasks.targets import all_the_same
+from albert_jax.telemetry.baselines import Plain
 from albert_jax.telemetry.scores import Score, loss, share
 
 # Most words of a text have been met before, so their pieces are kept; both limits only bound the memory of that.
@@ -131,6 +133,12 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         """Accuracy over words of always answering the split's most frequent tag."""
         counts = Counter(tag for sentence in self.split(split).records for tag in sentence.tags)
         return {"accuracy": counts.most_common(1)[0][1] / counts.total()}
+
+    def plain(self, split: str) -> Plain | None:
+        def judged(true: list[list[str]], guess: list[list[str]]) -> dict[str, float]:
+            return evaluate_tags({}, true, guess).scores
+
+        return self.plain_of(split, lambda train, records: of_tags(train, records, judged), self.labels)
 
     @property
     def notes(self) -> list[str]:

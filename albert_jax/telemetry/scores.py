@@ -30,6 +30,7 @@ class Score:
     headline: bool = False  # shown on the progress line and as a tile and a curve of the report
     chart: str = ""  # title of the curve; empty takes the label
     unit: str = ""  # follows the number, and on the progress line stands for the label
+    ranks: bool = False  # picks the best checkpoint of the run
 
     def __post_init__(self) -> None:
         # Try the format where it is declared: a typo would otherwise end a run at its first record.

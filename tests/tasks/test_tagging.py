@@ -300,7 +300,9 @@ def test_seeds_tells_degenerate_runs(files, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "predictions are O; a run that ends so is degenerate" in told
     row = next(line for line in told.splitlines() if " f1 " in line)
-    assert row.split() == ["tiny", "f1", "0.0000", "0.0000", "0.0000", "1", "1", "-"]
+    assert row.split()[:8] == ["tiny", "f1", "0.0000", "0.0000", "0.0000", "1", "1", "1.0000"]
+    assert row.rstrip().endswith("most frequent tag per word")
+    assert "tiny: entity F1 does not beat most frequent tag per word: 0.000 against 1.000" in told.splitlines()
 
 
 def test_seeds_asks_for_its_split_before_it_trains(files, tmp_path):
