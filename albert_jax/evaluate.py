@@ -2,8 +2,9 @@
 any number of devices."""
 
 import dataclasses
+import heapq
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from albert_jax.tasks.base import Evaluation, Objective, OpenTask
 from albert_jax.telemetry.baselines import best_of, fitted, verdict
 
 SPLITS = ("train", "validation", "test")
+_MISTAKES = 50  # that an evaluation keeps
+_SHOWN = 500  # characters of the text of each
 
 
 def score(
@@ -66,10 +69,17 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
     rows = experiment.eval_batch_size or experiment.batch_size
     rows += -rows % layout.row_groups
     evaluation, outputs = score(task, make_eval_step(task, layout), params, layout, split, rows)
+    evaluation = dataclasses.replace(evaluation, mistakes=worst(task.mistakes(split, outputs)))
     predictions = list(task.predictions(split, outputs))
     if jax.process_index() == 0:
         evaluation = write_evaluation(workdir, experiment, task, split, step, evaluation, predictions, len(outputs))
     return evaluation
+
+
+def worst(mistakes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The most confident of `OpenTask.mistakes`, or those with the largest error, surest first; long texts cut."""
+    found = heapq.nlargest(_MISTAKES, mistakes, key=lambda each: each.get("probability", each.get("error", 0.0)))
+    return [each | {"text": each["text"][:_SHOWN]} for each in found]
 
 
 def write_evaluation(

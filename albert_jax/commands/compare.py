@@ -14,7 +14,9 @@ from albert_jax.errors import AlbertError
 from albert_jax.telemetry.baselines import verdict
 from albert_jax.telemetry.records import read_evaluation
 from albert_jax.telemetry.scores import of_name
-from albert_jax.telemetry.tables import print_table, report_rows
+from albert_jax.telemetry.tables import certainty, confused_pairs, mistake_rows, print_table, report_rows
+
+_SHOWN = 5  # mistakes, and pairs of classes, that evaluate prints
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def compare(workdirs: Sequence[str | Path], split: str = "test") -> list[tuple[s
 
 def print_evaluation(title: str, evaluation: Any) -> None:
     """Prints an `Evaluation`: scores; precision, recall, F1 and support of each class and averaged as scikit-learn
-    reports them, of each entity type as seqeval does; what it notes."""
+    reports them, of each entity type as seqeval does; the pairs of classes that it confuses most, the mistakes that it
+    is surest of; what it notes."""
     plain = evaluation.plain
     rows = [(name, value, *(each.scores.get(name) for each in plain)) for name, value in evaluation.scores.items()]
     print_table(title, ("score", "value", *(each.name for each in plain)), rows)
@@ -97,5 +100,11 @@ def print_evaluation(title: str, evaluation: Any) -> None:
     for name, report in tables.items():
         if report:
             print_table("", (name, "precision", "recall", "f1-score", "support"), report_rows(report))
+    pairs = confused_pairs(evaluation.labels, evaluation.confusion, _SHOWN)
+    if pairs and len(evaluation.labels) > 2:
+        print_table("most confused pairs", ("true", "predicted", "examples", "share of the true class"), pairs)
+    if mistakes := evaluation.mistakes[:_SHOWN]:
+        rows = [(surest, gold, guess, text) for text, gold, guess, surest in mistake_rows(mistakes, 80)]
+        print_table("most confident mistakes", (certainty(mistakes), "gold", "predicted", "text"), rows)
     for note in evaluation.notes:
         print(note)

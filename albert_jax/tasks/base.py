@@ -123,6 +123,11 @@ class OpenTask(Objective, Protocol):
         """One JSON-able record for each example of the split, in order; empty for tasks without any."""
         return iter(())
 
+    def mistakes(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
+        """{"text", "gold", "predicted"} of each wrong answer, in any order, with the "probability" that the model gave
+        it, or the "error" of a number; empty for tasks without any."""
+        return iter(())
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -215,6 +215,12 @@ class OpenClassification(OpenTextTask):
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         return self.target.evaluation(scores, outputs)
 
+    def mistakes(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
+        for shown, row in zip(self.shown(split), outputs, strict=True):
+            if wrong := self.target.mistake(row):
+                text = " | ".join(str(shown[name]) for name in self.task.columns if name in shown)
+                yield {"text": text or str(shown["text"]), **wrong}
+
     def prediction(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
         return self.target.prediction(outputs)
 

@@ -195,6 +195,21 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         for sentence, tags in zip(self.split(split).records, predicted, strict=True):
             yield {"words": list(sentence.words), "tags": list(sentence.tags), "predicted": tags}
 
+    def mistakes(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
+        records = self.split(split).records
+        sentence, number = -1, 0  # of the word at hand
+        for row in outputs:
+            if int(row["sentence"]) != sentence:
+                sentence, number = int(row["sentence"]), 0
+            words = records[sentence].words
+            for position in np.flatnonzero(row["tag_weights"] > 0).tolist():
+                gold, predicted = (self.labels[int(row[name][position])] for name in ("tags", "predicted"))
+                if gold != predicted:
+                    text = [*words[max(number - 6, 0) : number], f"[{words[number]}]", *words[number + 1 : number + 7]]
+                    sure = round(float(row["probability"][position]), 6)
+                    yield {"text": " ".join(text), "gold": gold, "predicted": predicted, "probability": sure}
+                number += 1
+
     # ---- new texts
 
     def read(self, item: Any) -> Request:

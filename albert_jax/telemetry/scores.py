@@ -120,9 +120,11 @@ KNOWN = {
 _OLD_NAMES = {"mlm_accuracy": "unigram_accuracy", "mlm_loss": "unigram_entropy", "accuracy": "majority_accuracy"}
 
 
-def filled(score: Score, baselines: Mapping[str, float]) -> Score:
-    """`score` with its baseline, where `baselines` have one under its name or under the one in older files."""
-    return score.with_baseline(baselines.get(score.name, baselines.get(_OLD_NAMES.get(score.name, ""))))
+def filled(score: Score, baselines: Mapping[str, float], against: Mapping[str, str] | None = None) -> Score:
+    """`score` with its baseline, where `baselines` have one under its name or under the one in older files; `against`
+    says what each is."""
+    value = baselines.get(score.name, baselines.get(_OLD_NAMES.get(score.name, "")))
+    return score.with_baseline(value, (against or {}).get(score.name, ""))
 
 
 def of_name(name: str, baselines: Mapping[str, float] | None = None) -> Score:
