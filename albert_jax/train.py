@@ -88,7 +88,8 @@ def _train(
     batches = task.train_batches(experiment.batch_size, experiment.seed, experiment.data_workers, rows)
     checkpoints = Checkpoints(workdir, experiment.checkpoint, ranked, writing=True)
 
-    # ---- where to start: 1. resume  2. (an explicit restore is --init)  3. initialise from  4. scratch
+    # ---- where to start: 1. resume  2. (an explicit restore is --init)  3. initialise from  4. scratch, which goes
+    # before 3 where it is asked for: of a model named beside it only shape and vocabulary are taken
     latest = max(checkpoints.steps, default=None)
     messages: list[str] = [*task.notes]
     patience, complete = Patience(experiment.stopping, ranked), False  # complete: starts as a whole trained model
@@ -102,7 +103,7 @@ def _train(
         # Part of the checkpoint: a run that is killed shall stop early at the same evaluation as one that is not.
         patience = Patience(experiment.stopping, ranked, metadata.get("patience"))
         messages.append(f"continuing at step {latest}")
-    elif experiment.init:
+    elif experiment.init and not experiment.from_scratch:
         state = assembly.initial_state()
         params, fresh, unused = initialise(state.params, experiment.init, task)
         state, complete = state.replace(params=params), not fresh
@@ -117,6 +118,8 @@ def _train(
         )
     else:
         state = assembly.initial_state()
+        if experiment.init:
+            messages.append(f"from scratch: shape and vocabulary of {experiment.init}, random values")
     start = int(state.step)
     # Nothing is written before here: after a refusal a corrected command finds the workdir as it was.
     write_run_files(workdir, experiment, task)
