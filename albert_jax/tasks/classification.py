@@ -22,7 +22,7 @@ from albert_jax.tasks import paragraphs
 from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums
 from albert_jax.tasks.baselines import of_texts
 from albert_jax.tasks.files import stratified_sample
-from albert_jax.tasks.targets import AnyTarget, ManyLabels, Number, OneClass, balanced, counts, imbalance
+from albert_jax.tasks.targets import AnyTarget, ManyLabels, Number, OneClass, balanced, counts, empty, imbalance
 from albert_jax.tasks.texts import OpenTextTask, TextTask
 from albert_jax.telemetry.baselines import Plain
 
@@ -198,8 +198,11 @@ class OpenClassification(OpenTextTask):
     @property
     def notes(self) -> list[str]:
         records = self.split("train").records
-        weighed = not self.labels or self.resolved.class_weights
-        return super().notes + ([] if weighed else imbalance(self.labels, counts(self.labels, records), len(records)))
+        if not self.labels:
+            return super().notes
+        found = counts(self.labels, records)
+        uneven = [] if self.resolved.class_weights else imbalance(self.labels, found, len(records))
+        return super().notes + empty(self.labels, found) + uneven
 
     # ---- model and scores
 

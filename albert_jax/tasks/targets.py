@@ -256,9 +256,21 @@ def balanced(target: str, found: np.ndarray, examples: int) -> np.ndarray:
     return examples / (len(found) * found) if target == "class" else np.maximum(examples - found, 1) / found
 
 
+def empty(labels: Sequence[str], found: np.ndarray) -> list[str]:
+    """What to tell where classes have no training example."""
+    names = [repr(name) for name, count in zip(labels, found, strict=True) if not count]
+    if not names:
+        return []
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [
+        f"no training example of {listed}, so it is never learned; add examples, correct the name, or leave it out of "
+        "task.labels"
+    ]
+
+
 def imbalance(labels: Sequence[str], found: np.ndarray, examples: int) -> list[str]:
-    """What to tell where the largest class is at least ten times the smallest."""
-    most, least = int(found.argmax()), int(found.argmin())
+    """What to tell where the largest class is at least ten times the smallest that has any example."""
+    most, least = int(found.argmax()), int(np.where(found > 0, found, found.max()).argmin())
     if found[most] < IMBALANCE * max(found[least], 1):
         return []
     return [

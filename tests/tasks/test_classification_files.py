@@ -269,6 +269,22 @@ def test_labels_are_those_of_the_training_data_and_long_texts_are_told(files, tm
     assert drawn.fingerprint != all_of_them.fingerprint == again.fingerprint
 
 
+@pytest.mark.parametrize("target", ["class", "labels"])
+def test_a_class_without_an_example_is_a_warning(files, target):
+    task = opened(files, labels=("a", "b", "c", "d"), target=target, balance=True)
+    task.train_batches(4, 0, 0)
+    (said,) = task.notes
+    assert said == (
+        "no training example of 'd', so it is never learned; add examples, correct the name, or leave it out of "
+        "task.labels"
+    )
+    assert np.isfinite(list(task.resolved.class_weights.values())).all()
+    plain = task.plain("test").fit()
+    assert [each.scores["accuracy"] for each in plain][1] == 1.0
+    few = opened(files, labels=tuple("abcdefghijk"), target=target).notes
+    assert few[0].startswith("no training example of 'd', 'e', 'f', 'g', 'h' and 3 more, so") and len(few) == 1
+
+
 # ---- losses and scores
 
 
