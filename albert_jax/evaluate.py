@@ -89,12 +89,12 @@ def write_evaluation(
     """Writes evaluation-SPLIT.json and, of a task that has any, predictions-SPLIT.jsonl into the workdir; returns the
     evaluation with its plain baselines and the verdict."""
     # Of the texts that they learned from, plain models would only tell how well they can be learned by heart.
-    plain, notes = fitted(workdir, split, task.plain(split) if split != "train" else None)
+    plain, verdicts = fitted(workdir, split, task.plain(split) if split != "train" else None)
     rivals = best_of(task.scores, task.baselines(split), plain)
     ranking = experiment.stopping.rank_by(task.best, task.scores)
     if beaten := verdict(rivals.get(ranking.name, ranking), evaluation.scores.get(ranking.name)):
-        notes.append(beaten)
-    evaluation = dataclasses.replace(evaluation, plain=plain, notes=[*evaluation.notes, *notes])
+        verdicts.append(beaten)
+    evaluation = dataclasses.replace(evaluation, plain=plain, verdicts=verdicts)
     record = {"split": split, "step": step, "examples": len(predictions) or rows, **dataclasses.asdict(evaluation)}
     # Strict JSON has no NaN: a score without a value is null.
     record["scores"] = {name: None if np.isnan(value) else value for name, value in evaluation.scores.items()}

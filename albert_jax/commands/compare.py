@@ -106,5 +106,5 @@ def print_evaluation(title: str, evaluation: Any) -> None:
     if mistakes := evaluation.mistakes[:_SHOWN]:
         rows = [(surest, gold, guess, text) for text, gold, guess, surest in mistake_rows(mistakes, 80)]
         print_table("most confident mistakes", (certainty(mistakes), "gold", "predicted", "text"), rows)
-    for note in evaluation.notes:
+    for note in (*evaluation.notes, *evaluation.verdicts):
         print(note)

@@ -47,6 +47,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)  # what a user should know about these predictions
     mistakes: list[dict[str, Any]] = field(default_factory=list)  # the most confident first; see `OpenTask.mistakes`
     plain: list[Baseline] = field(default_factory=list)  # what plain models reach on the same split
+    verdicts: list[str] = field(default_factory=list)  # that the model does not beat them, or why there are none
 
 
 class Loader(Protocol):

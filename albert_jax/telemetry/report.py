@@ -197,7 +197,11 @@ def _evaluation(path: Path, evaluation: Record, directory: Path) -> dict[str, An
         ],
         "text": report if isinstance(report, str) else "",
         "reports": [_classification(name, table) for name, table in reports.items() if isinstance(table, Mapping)],
-        "notes": [*evaluation.get("notes", ()), *(f"{each['name']}: {each['note']}" for each in plain if each["note"])],
+        "notes": [
+            *evaluation.get("notes", ()),
+            *evaluation.get("verdicts", ()),
+            *(f"{each['name']}: {each['note']}" for each in plain if each["note"]),
+        ],
         "confusion": _image("Confusion matrix", picture) | {"caption": caption} if picture.exists() else None,
         "pairs": pairs,
         "mistakes": mistake_rows(mistakes),

@@ -432,7 +432,8 @@ def test_a_run_keeps_its_plain_baselines_and_its_surest_mistakes(files, trained,
     assert first.plain[0].scores["accuracy"] == pytest.approx(max(map(test.count, test)) / 37)
     assert record["baselines"]["accuracy"] == first.plain[1].scores["accuracy"] == 1.0
     assert record["against"]["accuracy"] == "TF-IDF + logistic regression" and record["ranking"] == ["f1_macro", True]
-    assert first.notes[-1].startswith(line) or first.scores["f1_macro"] > 1.0
+    (said_again,) = record["verdicts"]
+    assert said_again.startswith(line) and first.verdicts == [said_again]
     lines = [json.loads(each) for each in (trained / "predictions-test.jsonl").read_text().splitlines()]
     wrong = [each for each in lines if each["label"] != each["predicted"]]
     found = [
@@ -447,7 +448,7 @@ def test_a_run_keeps_its_plain_baselines_and_its_surest_mistakes(files, trained,
     monkeypatch.setattr("albert_jax.tasks.classification.of_texts", gone)
     assert evaluate(trained, "test").plain == first.plain
     other = evaluate(trained, "test", data=str(files / "dev.tsv"))
-    assert other.plain == [] and "no plain baselines beside these scores (train.tsv: cannot be read)" in other.notes
+    assert other.plain == [] and "no plain baselines beside these scores (train.tsv: cannot be read)" in other.verdicts
     assert opened(files, baselines=False).plain("test") is None
     scores = json.loads((trained / "scores.json").read_text())
     assert [score["name"] for score in scores if score["ranks"]] == ["f1_macro"]
