@@ -29,6 +29,11 @@ def refuse(complaints: Iterable[str]) -> None:
         raise AlbertError(complaint)
 
 
+def extra(name: str) -> str:
+    """How an optional dependency of this package is installed: from the repository, since no registry has it."""
+    return f"pip install -e '.[{name}]'"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; that of the system for an OSError, the class's name where there is none."""
     message = getattr(error, "strerror", None) or str(error)

@@ -2,8 +2,9 @@
 any number of devices."""
 
 import dataclasses
+import heapq
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from albert_jax.experiment import Experiment
 from albert_jax.files import write_atomically, write_json
 from albert_jax.interop.start import check_vocabulary, inherit
 from albert_jax.tasks.base import Evaluation, Objective, OpenTask
+from albert_jax.telemetry.baselines import best_of, fitted, verdict
 
 SPLITS = ("train", "validation", "test")
+_MISTAKES = 50  # that an evaluation keeps
+_SHOWN = 500  # characters of the text of each
 
 
 def score(
@@ -65,26 +69,47 @@ def evaluate(workdir: str | Path, split: str = "test", checkpoint: str = "best",
     rows = experiment.eval_batch_size or experiment.batch_size
     rows += -rows % layout.row_groups
     evaluation, outputs = score(task, make_eval_step(task, layout), params, layout, split, rows)
+    evaluation = dataclasses.replace(evaluation, mistakes=worst(task.mistakes(split, outputs)))
     predictions = list(task.predictions(split, outputs))
     if jax.process_index() == 0:
-        write_evaluation(workdir, experiment, task, split, step, evaluation, predictions, len(outputs))
+        evaluation = write_evaluation(workdir, experiment, task, split, step, evaluation, predictions, len(outputs))
     return evaluation
+
+
+def worst(mistakes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The most confident of `OpenTask.mistakes`, or those with the largest error, surest first; long texts cut."""
+    found = heapq.nlargest(_MISTAKES, mistakes, key=lambda each: each.get("probability", each.get("error", 0.0)))
+    return [each | {"text": each["text"][:_SHOWN]} for each in found]
 
 
 def write_evaluation(
     workdir: Path, experiment: Experiment, task: OpenTask, split: str, step: int, evaluation: Evaluation,
     predictions: list[dict[str, Any]], rows: int,
-) -> None:  # fmt: skip
-    """Writes evaluation-SPLIT.json and, of a task that has any, predictions-SPLIT.jsonl into the workdir."""
+) -> Evaluation:  # fmt: skip
+    """Writes evaluation-SPLIT.json and, of a task that has any, predictions-SPLIT.jsonl into the workdir; returns the
+    evaluation with its plain baselines and the verdict."""
+    # Of the texts that they learned from, plain models would only tell how well they can be learned by heart.
+    plain, verdicts = fitted(workdir, split, task.plain(split) if split != "train" else None)
+    rivals = best_of(task.scores, task.baselines(split), plain)
+    ranking = experiment.stopping.rank_by(task.best, task.scores)
+    if beaten := verdict(rivals.get(ranking.name, ranking), evaluation.scores.get(ranking.name)):
+        verdicts.append(beaten)
+    evaluation = dataclasses.replace(evaluation, plain=plain, verdicts=verdicts)
     record = {"split": split, "step": step, "examples": len(predictions) or rows, **dataclasses.asdict(evaluation)}
     # Strict JSON has no NaN: a score without a value is null.
     record["scores"] = {name: None if np.isnan(value) else value for name, value in evaluation.scores.items()}
-    baselines = {score.name: score.baseline for score in task.scores if score.baseline is not None}
-    record |= {"baselines": baselines | task.baselines(split), "experiment": experiment.name, "seed": experiment.seed}
+    record |= {
+        "baselines": {name: score.baseline for name, score in rivals.items()},  # the best of each score
+        "against": {name: score.against for name, score in rivals.items()},  # what that is
+        "ranking": [ranking.name, ranking.higher_is_better],
+        "experiment": experiment.name,
+        "seed": experiment.seed,
+    }
     write_json(workdir / f"evaluation-{split}.json", record)
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictions)
     if lines:
         write_atomically(workdir / f"predictions-{split}.jsonl", lines)
+    return evaluation
 
 
 def restored(

@@ -50,7 +50,7 @@ class Experiment:
     seed: int = 0  # of initial values, order of examples, masks and dropout
     init: str = knob("", free=True, local=True)  # workdir or checkpoint whose parameters to start from
     model_of_init: bool = knob(False, free=True)  # take the model's shape from init; dropout, dtype and speed stay
-    from_scratch: bool = knob(False, free=True)  # let a fine-tuning task start from random values
+    from_scratch: bool = knob(False, free=True)  # start from random values; of init only shape and vocabulary
     eval_every: int = knob(1000, at_least=0, free=True)  # steps between evaluations; 0 at the end, and after each epoch
     eval_batch_size: int = knob(0, at_least=0, free=True)  # examples of an evaluation batch; 0 = batch_size
     data_workers: int = knob(0, at_least=0, free=True, local=True)  # processes that make examples; 0 = a thread

@@ -31,6 +31,7 @@ from albert_jax.files import unwritable, write_json
 from albert_jax.interop.load import source_at
 from albert_jax.interop.start import check_vocabulary, inherit, initialise
 from albert_jax.tasks.base import OpenTask
+from albert_jax.telemetry.baselines import best_of, fitted, verdict
 from albert_jax.telemetry.report import write_report
 from albert_jax.telemetry.scores import Score, write_scores
 from albert_jax.telemetry.tables import print_table
@@ -87,7 +88,8 @@ def _train(
     batches = task.train_batches(experiment.batch_size, experiment.seed, experiment.data_workers, rows)
     checkpoints = Checkpoints(workdir, experiment.checkpoint, ranked, writing=True)
 
-    # ---- where to start: 1. resume  2. (an explicit restore is --init)  3. initialise from  4. scratch
+    # ---- where to start: 1. resume  2. (an explicit restore is --init)  3. initialise from  4. scratch, which goes
+    # before 3 where it is asked for: of a model named beside it only shape and vocabulary are taken
     latest = max(checkpoints.steps, default=None)
     messages: list[str] = [*task.notes]
     patience, complete = Patience(experiment.stopping, ranked), False  # complete: starts as a whole trained model
@@ -101,7 +103,7 @@ def _train(
         # Part of the checkpoint: a run that is killed shall stop early at the same evaluation as one that is not.
         patience = Patience(experiment.stopping, ranked, metadata.get("patience"))
         messages.append(f"continuing at step {latest}")
-    elif experiment.init:
+    elif experiment.init and not experiment.from_scratch:
         state = assembly.initial_state()
         params, fresh, unused = initialise(state.params, experiment.init, task)
         state, complete = state.replace(params=params), not fresh
@@ -116,6 +118,8 @@ def _train(
         )
     else:
         state = assembly.initial_state()
+        if experiment.init:
+            messages.append(f"from scratch: shape and vocabulary of {experiment.init}, random values")
     start = int(state.step)
     # Nothing is written before here: after a refusal a corrected command finds the workdir as it was.
     write_run_files(workdir, experiment, task)
@@ -218,6 +222,13 @@ def _train(
             if patience.over:
                 telemetry.event(step, patience.reason)
                 break
+        if not done and jax.process_index() == 0:
+            # At the end, when it delays nothing: what the run was worth beside plain models of the same data.
+            plain, notes = fitted(workdir, "validation", task.plain("validation"))
+            rivals = best_of(task.scores, task.baselines("validation"), plain)
+            for line in [*notes, verdict(rivals.get(ranking.name, ranking), patience.state["best"])]:
+                if line:
+                    telemetry.event(step, f"validation: {line}")
     checkpoints.close()
     if jax.process_index() == 0:
         with workdirs.upload_at_end(workdir):
@@ -277,7 +288,9 @@ def write_run_files(workdir: Path, experiment: Experiment, task: OpenTask) -> No
             task.tokenizer.save(workdir / "vocab")
             # Read here once, so that reports and comparisons need not open the data.
             baselines = task.baselines("validation")
-            write_scores(workdir, [score.with_baseline(baselines.get(score.name)) for score in task.scores])
+            ranking = experiment.stopping.rank_by(task.best, task.scores).name
+            scores = [score.with_baseline(baselines.get(score.name)) for score in task.scores]
+            write_scores(workdir, [dataclasses.replace(score, ranks=score.name == ranking) for score in scores])
             # Without its code the run could not be opened once the user has edited or moved the config.
             code = experiments.own_config(experiment)
             if code is not None and code.resolve() != (workdir / experiments.CONFIG).resolve():

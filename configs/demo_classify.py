@@ -3,7 +3,7 @@
 Paper row: none; names of packages are blanked in the text, or it would be a keyword search.
 Command:   launch/demo.sh, or
            python -m albert_jax seeds --config configs/demo_classify.py --workdir runs/demo/classify --n 3
-           and beside it, with --from-scratch --init '' --workdir runs/demo/scratch, the same without pretraining
+           and beside it, with --from-scratch --workdir runs/demo/scratch, the same without pretraining
 Hardware:  2 CPU cores, a minute.
 Vary:      --task.examples 0 for all labelled paragraphs.
 """

@@ -2,7 +2,7 @@
 
 Paper row: none; entities of one type, CODE, in paragraphs that have at least one.
 Command:   python -m albert_jax seeds --config configs/demo_tag.py --workdir runs/demo/tag --n 3
-           and beside it, with --from-scratch --init '' --workdir runs/demo/tag_scratch, the same without pretraining
+           and beside it, with --from-scratch --workdir runs/demo/tag_scratch, the same without pretraining
 Hardware:  2 CPU cores, about a minute a seed.
 Vary:      --task.examples 400 --steps 300 for few labelled paragraphs.
 """

@@ -14,6 +14,6 @@ albert evaluate --workdir "$out/pretrain"
 albert seeds --config configs/demo_classify.py --workdir "$out/pretrained" --n 3 \
   --name "classify, pretrained" --task.data "$out/corpus" --init "$out/pretrain"
 albert seeds --config configs/demo_classify.py --workdir "$out/scratch" --n 3 \
-  --name "classify, from scratch" --task.data "$out/corpus" --init '' --from-scratch
+  --name "classify, from scratch" --task.data "$out/corpus" --init "$out/pretrain" --from-scratch
 albert compare "$out/pretrain" "$out"/pretrained/seed-* "$out"/scratch/seed-*
 echo "reports: $out/pretrain/report/index.html, $out/pretrained/seed-0/report/index.html"

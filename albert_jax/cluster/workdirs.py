@@ -16,7 +16,7 @@ from pathlib import Path
 
 from etils import epath
 
-from albert_jax.errors import retold
+from albert_jax.errors import extra, retold
 
 _DOWNLOADED = ("*", "vocab/*")  # what a run or an evaluation reads; the rest is only uploaded
 
@@ -121,6 +121,6 @@ def _reaching(remote: epath.Path) -> Iterator[None]:
     missing, refused = f"{remote}: buckets need one more package", f"{remote} cannot be reached"
     with (
         retold(lambda reason: f"{refused} ({reason[:200]}); check its name and your rights", Exception),
-        retold(lambda reason: f"{missing} ({reason}); pip install albert_jax[gcs]", ImportError),
+        retold(lambda reason: f"{missing} ({reason}); {extra('gcs')}", ImportError),
     ):
         yield

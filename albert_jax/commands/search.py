@@ -26,7 +26,7 @@ from albert_jax import experiment as experiments
 from albert_jax.commands.args import ExperimentOptions
 from albert_jax.commands.environment import set_up_jax
 from albert_jax.commands.space import Function, Value, apply, open_space
-from albert_jax.errors import AlbertError, retold
+from albert_jax.errors import AlbertError, extra, retold
 from albert_jax.experiment import Experiment
 from albert_jax.files import read_object, reading, write_atomically, write_json
 from albert_jax.interop.start import inherit
@@ -90,7 +90,7 @@ def search(experiment: Experiment, workdir: str | Path, space: str | Function, t
     Raises AlbertError: Optuna is not installed, a space that does not fit the experiment, a workdir of another search
     or one that is being searched, the first trial cannot start, or what `train` raises but for a run that diverges.
     """
-    with retold(lambda _: "search needs Optuna; install it with: pip install 'albert_jax[search]'", ImportError):
+    with retold(lambda _: f"search needs Optuna; install it with: {extra('search')}", ImportError):
         import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if trials < 1:

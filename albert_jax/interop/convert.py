@@ -21,7 +21,7 @@ from sentencepiece import sentencepiece_model_pb2
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
-from albert_jax.errors import AlbertError, refuse, retold
+from albert_jax.errors import AlbertError, extra, refuse, retold
 from albert_jax.interop import directory, google, hf
 from albert_jax.interop.hf import ARCHITECTURES
 from albert_jax.interop.load import open_source
@@ -147,7 +147,7 @@ def compared(
     """A sentence about the largest difference of source and target, and that difference; None where it is not known."""
     formats: set[Format] = {source.format, target.format}
     if "hf" in formats and not all(map(importlib.util.find_spec, ("torch", "transformers"))):
-        lacking = "torch and transformers are not installed (pip install albert_jax[torch])"
+        lacking = f"torch and transformers are not installed ({extra('torch')})"
         return f"logits were not compared: {lacking}", None
     if "hf" not in formats and "tf1" in formats:
         return "logits were not compared: the original's program needs TensorFlow 1.15, which this Python lacks", None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from albert_jax.cluster import workdirs
 from albert_jax.data.text.tokenizers import AnyTokenizer
-from albert_jax.errors import AlbertError, retold
+from albert_jax.errors import AlbertError, extra, retold
 from albert_jax.interop.directory import Directory, Workdir
 from albert_jax.interop.google import Google
 from albert_jax.interop.hf import HuggingFace
@@ -113,7 +113,7 @@ def _download(name: str) -> Path:
     # "owner/model" or "model"; anything else was meant as a path, and the hub's complaint would mislead.
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.replace("/", ""):
         raise AlbertError(f"{name}: there is no such path; give {_KINDS}")
-    lacking = f"{name}: there is no such path; if it is a name on the Hugging Face hub, install albert_jax[hf] first"
+    lacking = f"{name}: there is no such path; if it is a name on the Hugging Face hub, first: {extra('hf')}"
     with retold(lambda _: lacking, ImportError):
         import huggingface_hub
     failed = f"{name}: no such path, and the Hugging Face hub could not be asked for it"

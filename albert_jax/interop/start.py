@@ -21,7 +21,8 @@ _SHAPE = ("vocab_size", "embedding_size", "hidden_size", "layers", "heads", "fee
 
 def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
     """`experiment` with what it leaves to the model that it starts from: the vocabulary of labelled files, and with
-    `model_of_init` the model's shape. A workdir that has begun answers for itself, so `init` may be gone by then.
+    `model_of_init` or `from_scratch` the model's shape. A workdir that has begun answers for itself, so `init` may be
+    gone by then.
 
     Raises AlbertError when `model_of_init` is set and neither has a model.
     """
@@ -35,7 +36,8 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
         return experiment
     with source_at(workdir if begun else experiment.init) as source:
         stored, vocab = source.config, source.vocab
-    if experiment.model_of_init:
+    # From scratch beside a model, everything but the values is that model's: else the two would not compare.
+    if experiment.model_of_init or (experiment.from_scratch and experiment.init):
         shape = {name: getattr(stored, name) for name in _SHAPE}
         experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, **shape))
     elif not begun:

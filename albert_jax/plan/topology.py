@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from albert_jax.cluster.devices import TPUS, Chip
-from albert_jax.errors import AlbertError
+from albert_jax.errors import AlbertError, extra
 
 # The shapes that Google offers (cloud.google.com/tpu/docs, the page of each version).
 _PLANE = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
@@ -83,7 +83,7 @@ class Topology:
             import libtpu  # noqa: F401
         except ImportError as error:
             needed = "compiling for a TPU needs libtpu, which runs on any Linux CPU"
-            raise AlbertError(f"{needed}: pip install 'albert_jax[tpu]'") from error
+            raise AlbertError(f"{needed}: {extra('tpu')}") from error
         from jax.experimental import topologies
 
         several = {"num_slices": self.slices} if self.slices > 1 else {}

@@ -23,6 +23,7 @@ from albert_jax.data.labelled.requests import Request
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
+from albert_jax.telemetry.baselines import Baseline, Plain
 from albert_jax.telemetry.scores import Score
 
 Batch = Mapping[str, Any]  # arrays with a leading B
@@ -44,6 +45,9 @@ class Evaluation:
     )  # seqeval's of whole entities by type, where words are tagged
     degenerate: bool | None = None  # every prediction is the same although the truth is not; None: means nothing here
     notes: list[str] = field(default_factory=list)  # what a user should know about these predictions
+    mistakes: list[dict[str, Any]] = field(default_factory=list)  # the most confident first; see `OpenTask.mistakes`
+    plain: list[Baseline] = field(default_factory=list)  # what plain models reach on the same split
+    verdicts: list[str] = field(default_factory=list)  # that the model does not beat them, or why there are none
 
 
 class Loader(Protocol):
@@ -99,6 +103,10 @@ class OpenTask(Objective, Protocol):
         """Score -> what a model that looks at nothing reaches on a split."""
         return {}
 
+    def plain(self, split: str) -> Plain | None:
+        """Plain models that learn from the same training data, to be scored on a split; None for a task without any."""
+        return None
+
     def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:
         """Endless training batches of global size `batch_size`, a function of (seed, batch number); of each, the rows
         that this process holds (None for all)."""
@@ -114,6 +122,11 @@ class OpenTask(Objective, Protocol):
 
     def predictions(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
         """One JSON-able record for each example of the split, in order; empty for tasks without any."""
+        return iter(())
+
+    def mistakes(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
+        """{"text", "gold", "predicted"} of each wrong answer, in any order, with the "probability" that the model gave
+        it, or the "error" of a number; empty for tasks without any."""
         return iter(())
 
 

@@ -20,9 +20,11 @@ from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForSequenceClassification
 from albert_jax.tasks import paragraphs
 from albert_jax.tasks.base import Batch, Evaluation, Outputs, Sums
+from albert_jax.tasks.baselines import of_texts
 from albert_jax.tasks.files import stratified_sample
-from albert_jax.tasks.targets import AnyTarget, ManyLabels, Number, OneClass, balanced, counts, imbalance
+from albert_jax.tasks.targets import AnyTarget, ManyLabels, Number, OneClass, balanced, counts, empty, imbalance
 from albert_jax.tasks.texts import OpenTextTask, TextTask
+from albert_jax.telemetry.baselines import Plain
 
 _PROBLEMS = {"class": "", "labels": "multi_label_classification", "number": "regression"}
 
@@ -189,11 +191,18 @@ class OpenClassification(OpenTextTask):
         shares = counts(self.labels, self.split(split).records)
         return {"accuracy": float(shares.max() / shares.sum())}
 
+    def plain(self, split: str) -> Plain | None:
+        decided = (self.labels, self.resolved.class_weights, self.resolved.standard)
+        return self.plain_of(split, lambda train, records: of_texts(self.target, train, records), *decided)
+
     @property
     def notes(self) -> list[str]:
         records = self.split("train").records
-        weighed = not self.labels or self.resolved.class_weights
-        return super().notes + ([] if weighed else imbalance(self.labels, counts(self.labels, records), len(records)))
+        if not self.labels:
+            return super().notes
+        found = counts(self.labels, records)
+        uneven = [] if self.resolved.class_weights else imbalance(self.labels, found, len(records))
+        return super().notes + empty(self.labels, found) + uneven
 
     # ---- model and scores
 
@@ -208,6 +217,12 @@ class OpenClassification(OpenTextTask):
 
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         return self.target.evaluation(scores, outputs)
+
+    def mistakes(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
+        for shown, row in zip(self.shown(split), outputs, strict=True):
+            if wrong := self.target.mistake(row):
+                text = " | ".join(str(shown[name]) for name in self.task.columns if name in shown)
+                yield {"text": text or str(shown["text"]), **wrong}
 
     def prediction(self, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
         return self.target.prediction(outputs)

@@ -1,7 +1,7 @@
 """What tasks on labelled data share: their files, their vocabulary, their splits."""
 
 import dataclasses
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
@@ -14,6 +14,8 @@ from albert_jax.errors import AlbertError, refuse
 from albert_jax.fields import check, knob
 from albert_jax.model.config import AlbertConfig
 from albert_jax.tasks.base import Loader, OpenTask, Task, with_vocabulary
+from albert_jax.tasks.baselines import digest
+from albert_jax.telemetry.baselines import Baseline, Plain
 
 T = TypeVar("T")
 _HOW_MANY = "give how many, or 0 for all"
@@ -33,6 +35,8 @@ class FileTask(Task):
     examples: int = knob(0, at_least=0, advice=_HOW_MANY)  # training examples, drawn; 0 = all
     eval_examples: int = knob(0, at_least=0, advice=_HOW_MANY)  # examples of a held-out split that are scored; 0 = all
     sample_seed: int = 0  # of both draws
+    # Score plain models on the same data too, which takes seconds of a core: off where even they are too many.
+    baselines: bool = knob(True, free=True)
 
     def paths(self, split: str) -> tuple[str, ...]:
         """The files (or tfds:NAME) of a split. Raises AlbertError where the task names none, or nothing."""
@@ -105,6 +109,22 @@ class OpenFileTask(OpenTask, Generic[T]):
     def encode(self, records: list[T], doing: str) -> Any:
         """The records as examples; `doing` is what a progress line says meanwhile."""
         raise NotImplementedError
+
+    def plain_of(self, split: str, fit: Callable[[list[T], list[T]], list[Baseline]], *decided: Any) -> Plain | None:
+        """What `OpenTask.plain` gives: `fit` takes the training records and those of the split, and what the training
+        data has `decided` beside them, such as class names, is part of the key."""
+        task = self.task
+        if not task.baselines:
+            return None
+        records = self.split(split).records
+        # Not the training texts: an evaluation should not have to read them for what is stored in the workdir.
+        key = digest(records, decided, task.train, task.data, task.examples, task.sample_seed)
+
+        def fitted() -> list[Baseline]:
+            train = self._splits["train"].records if "train" in self._splits else self.read_split("train")
+            return fit(train, records)
+
+        return Plain(key, fitted)
 
     def split(self, split: str) -> Split[T]:
         if split not in self._splits:

@@ -41,7 +41,8 @@ def by_package(
     if not paragraphs:
         raise AlbertError(f"{data} has no {split} paragraph of the classes {', '.join(labels)}")
     known = load_names(data)
-    names = sorted({name for label in labels for name in known[label]})
+    # Of a label that no package has there is nothing to blank: the task warns of it.
+    names = sorted({name for label in labels for name in known.get(label, ())})
     records = [Labelled((blank_names(p.text, names),), p.package, p.module) for p in paragraphs]
     return records, [{"module": p.module, "text": p.text} for p in paragraphs]
 

@@ -25,8 +25,10 @@ from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForTokenClassification
 from albert_jax.tasks import paragraphs
 from albert_jax.tasks.base import Answers, Batch, Evaluation, Outputs, Row, Sums, cross_entropy
+from albert_jax.tasks.baselines import of_tags
 from albert_jax.tasks.files import FileTask, OpenFileTask, stratified_sample
 from albert_jax.tasks.targets import all_the_same
+from albert_jax.telemetry.baselines import Plain
 from albert_jax.telemetry.scores import Score, loss, share
 
 # Most words of a text have been met before, so their pieces are kept; both limits only bound the memory of that.
@@ -166,6 +168,12 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         counts = Counter(tag for sentence in self.split(split).records for tag in sentence.tags)
         return {"accuracy": counts.most_common(1)[0][1] / counts.total()}
 
+    def plain(self, split: str) -> Plain | None:
+        def judged(true: list[list[str]], guess: list[list[str]]) -> dict[str, float]:
+            return evaluate_tags({}, true, guess).scores
+
+        return self.plain_of(split, lambda train, records: of_tags(train, records, judged), self.labels)
+
     @property
     def notes(self) -> list[str]:
         train = self.split("train")
@@ -225,6 +233,21 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         predicted = self._by_sentence(outputs, "predicted")
         for sentence, tags in zip(self.split(split).records, predicted, strict=True):
             yield {"words": list(sentence.words), "tags": list(sentence.tags), "predicted": tags}
+
+    def mistakes(self, split: str, outputs: Outputs) -> Iterator[dict[str, Any]]:
+        records = self.split(split).records
+        sentence, number = -1, 0  # of the word at hand
+        for row in outputs:
+            if int(row["sentence"]) != sentence:
+                sentence, number = int(row["sentence"]), 0
+            words = records[sentence].words
+            for position in np.flatnonzero(row["tag_weights"] > 0).tolist():
+                gold, predicted = (self.labels[int(row[name][position])] for name in ("tags", "predicted"))
+                if gold != predicted:
+                    text = [*words[max(number - 6, 0) : number], f"[{words[number]}]", *words[number + 1 : number + 7]]
+                    sure = round(float(row["probability"][position]), 6)
+                    yield {"text": " ".join(text), "gold": gold, "predicted": predicted, "probability": sure}
+                number += 1
 
     # ---- new texts
 

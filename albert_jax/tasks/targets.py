@@ -79,6 +79,14 @@ class OneClass(_Named):
         three = dict(list(answer["probabilities"].items())[:3])
         return {"label": self.labels[int(row["label"])], "predicted": answer["label"], "probabilities": three}
 
+    def mistake(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What `OpenTask.mistakes` has of an example beside its text; empty where the answer is right."""
+        true, guess = int(row["label"]), int(row["probabilities"].argmax())
+        if true == guess:
+            return {}
+        probability = round(float(row["probabilities"][guess]), 6)
+        return {"gold": self.labels[true], "predicted": self.labels[guess], "probability": probability}
+
     def answer(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """What is said of a text without a label, the likeliest class first."""
         order, shares = row["probabilities"].argsort()[::-1], self.shares(row)
@@ -128,6 +136,15 @@ class ManyLabels(_Named):
         answer = self.answer(row)
         true = self._names(row["label"] > 0.5)
         return {"labels": true, "predicted": answer["labels"], "probabilities": answer["probabilities"]}
+
+    def mistake(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The same for labels; the probability is that of the wrong answer that it is surest of."""
+        true, guess = row["label"] > 0.5, row["probabilities"] > 0.5
+        if (true == guess).all():
+            return {}
+        sure = np.where(guess, row["probabilities"], 1 - row["probabilities"])[true != guess].max()
+        gold, predicted = (", ".join(self._names(each)) or "no label" for each in (true, guess))
+        return {"gold": gold, "predicted": predicted, "probability": round(float(sure), 6)}
 
     def answer(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
         return {"labels": self._names(row["probabilities"] > 0.5), "probabilities": self.shares(row)}
@@ -187,6 +204,12 @@ class Number:
             "predicted": round(float(self._real(row["value"])), 6),
         }
 
+    def mistake(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The same for a number, which is hardly ever right: the error in its own units."""
+        told = self.prediction(row)
+        error = round(abs(told["predicted"] - told["target"]), 6)
+        return {"gold": f"{told['target']:.6g}", "predicted": f"{told['predicted']:.6g}", "error": error}
+
     def unknown(self, count: int) -> np.ndarray:
         return np.zeros(count, np.float32)
 
@@ -233,9 +256,21 @@ def balanced(target: str, found: np.ndarray, examples: int) -> np.ndarray:
     return examples / (len(found) * found) if target == "class" else np.maximum(examples - found, 1) / found
 
 
+def empty(labels: Sequence[str], found: np.ndarray) -> list[str]:
+    """What to tell where classes have no training example."""
+    names = [repr(name) for name, count in zip(labels, found, strict=True) if not count]
+    if not names:
+        return []
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [
+        f"no training example of {listed}, so it is never learned; add examples, correct the name, or leave it out of "
+        "task.labels"
+    ]
+
+
 def imbalance(labels: Sequence[str], found: np.ndarray, examples: int) -> list[str]:
-    """What to tell where the largest class is at least ten times the smallest."""
-    most, least = int(found.argmax()), int(found.argmin())
+    """What to tell where the largest class is at least ten times the smallest that has any example."""
+    most, least = int(found.argmax()), int(np.where(found > 0, found, found.max()).argmin())
     if found[most] < IMBALANCE * max(found[least], 1):
         return []
     return [

@@ -35,14 +35,16 @@ _STYLE: Any = {
 _NOT_SMOOTHED = ("learning_rate",)
 # Sizes of something: an axis that does not begin at 0 would make their small changes look large.
 _FROM_ZERO = ("learning_rate", "tokens_per_second")
+_LEGIBLE = 25  # classes that a confusion matrix has room for, with their names and numbers
 
 
 # ---- curves
 
 
 @rc_context(_STYLE)
-def draw_curve(score: Score, records: Sequence[Mapping[str, Any]], path: Path) -> bool:
-    """Draws a score of `metrics.jsonl` against the step to `path`; False, and no file, when no record holds it."""
+def draw_curve(score: Score, records: Sequence[Mapping[str, Any]], path: Path, best: int | None = None) -> bool:
+    """Draws a score of `metrics.jsonl` against the step to `path`, the validation after step `best` marked; False, and
+    no file, when no record holds it."""
     series: dict[str, np.ndarray] = {}
     holding = [record for record in records if record.get(score.name) is not None]
     for kind in ("train", "validation", "test"):
@@ -52,10 +54,15 @@ def draw_curve(score: Score, records: Sequence[Mapping[str, Any]], path: Path) -
     if not series:
         return False
 
-    figure = _figure(5.2, 3.0)
+    figure = _figure(5.2, 3.1)
     axes = figure.add_subplot()
     for kind, points in series.items():
         _draw_series(axes, kind, points, smoothed=score.name not in _NOT_SMOOTHED)
+    marked = series["validation"][series["validation"][:, 0] == best] if "validation" in series else np.empty((0, 2))
+    if len(marked):
+        # Hollow and large, so that the curve and a noisy neighbour stay to be seen in it.
+        axes.plot(*marked[-1], marker="o", markersize=10, linestyle="", markerfacecolor="none", markeredgewidth=1.6,
+                  markeredgecolor=COLORS["validation"], zorder=4, label=f"best step {best:,}")  # fmt: skip
     if score.baseline is not None:
         axes.axhline(score.baseline, color=COLORS["baseline"], linewidth=1.4, linestyle=(0, (5, 3)),
                      label=score.baseline_text)  # fmt: skip
@@ -65,7 +72,9 @@ def draw_curve(score: Score, records: Sequence[Mapping[str, Any]], path: Path) -
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(_tick))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, 0) if score.is_share else FuncFormatter(_tick))
-    _legend(axes, len(series) + (score.baseline is not None), handlelength=1.4)
+    # Below the axes: names of baselines are longer than what is free beside the title.
+    entries = len(series) + (score.baseline is not None) + bool(len(marked))
+    figure.legend(loc="outside lower left", ncols=2 if entries == 4 else entries, handlelength=1.4)
     figure.savefig(path)
     return True
 
@@ -123,14 +132,24 @@ def _limit_values(axes: Axes, score: Score, values: np.ndarray) -> None:
 
 
 @rc_context(_STYLE)
-def draw_confusion(labels: Sequence[str], confusion: np.ndarray, path: Path) -> None:
+def draw_confusion(labels: Sequence[str], confusion: np.ndarray, path: Path) -> str:
     """`confusion` [C, C]: rows are the true classes, columns the predicted ones; colour is the share of the row, the
-    number in a cell the count (left out beyond 25 classes)."""
+    number in a cell the count. Beyond 25 classes only those that are confused most are drawn; returns the sentence that
+    says so, else nothing."""
+    totals = confusion.sum(axis=1, keepdims=True)
+    caption = ""
+    if len(labels) > _LEGIBLE:
+        wrong = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * confusion.diagonal()
+        kept = np.sort(np.argsort(-wrong, kind="stable")[:_LEGIBLE])
+        caption = (
+            f"The {_LEGIBLE} of {len(labels)} classes that are confused most; colours are shares of all examples of "
+            "the true class."
+        )
+        labels, confusion, totals = [labels[i] for i in kept], confusion[np.ix_(kept, kept)], totals[kept]
     classes = len(labels)
     side = min(max(2.6, 0.42 * classes + 1.2), 13.0)
     figure = _figure(side + 1.0, side)
     axes = figure.add_subplot()
-    totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     paint = np.zeros((classes, classes, 4))
     paint[..., :3] = (0.18, 0.44, 0.86)
@@ -138,7 +157,7 @@ def draw_confusion(labels: Sequence[str], confusion: np.ndarray, path: Path) -> 
     # 0.3, because neither grey nor white numbers can be read on a middling blue.
     paint[..., 3] = np.interp(shares, (0.0, 0.2, 0.35, 1.0), (0.03, 0.22, 0.8, 1.0))
     axes.imshow(paint, interpolation="nearest", aspect="equal")
-    short, size = [_shortened(label, 22) for label in labels], 8.5 if classes <= 25 else max(3.5, 200 / classes)
+    short, size = [_shortened(label, 22) for label in labels], 8.5
     axes.set_xticks(range(classes), short, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
     axes.set_yticks(range(classes), short, fontsize=size)
     axes.set_xlabel("predicted")
@@ -146,11 +165,12 @@ def draw_confusion(labels: Sequence[str], confusion: np.ndarray, path: Path) -> 
     axes.grid(False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    for row, column in np.argwhere(confusion) if classes <= 25 else ():
+    for row, column in np.argwhere(confusion):
         color, weight = "white" if shares[row, column] > 0.28 else INK, "bold" if row == column else "normal"
         text = format_count(float(confusion[row, column]))
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7.5, fontweight=weight)
     figure.savefig(path)
+    return caption
 
 
 # ---- stacked bars

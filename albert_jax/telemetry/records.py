@@ -116,6 +116,8 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     with reading(path, advice):
         # Every reader of an evaluation computes with these: what is no number must not get further than here.
         numbers = [*record["scores"].values(), *record.get("baselines", {}).values()]
+        for each in record.get("plain", []):
+            numbers += [*each["scores"].values(), len(each["name"])]
         if not all(isinstance(number, (int, float, NoneType)) for number in numbers):
             raise ValueError("a score is not a number")
     return record

@@ -19,11 +19,21 @@ from flax.traverse_util import flatten_dict
 
 from albert_jax.errors import AlbertError, retold
 from albert_jax.files import write_atomically
+from albert_jax.telemetry.baselines import best_of, read_stored
 from albert_jax.telemetry.records import ADVICE, METRICS, read_evaluation, read_metrics
 from albert_jax.telemetry.scores import LEARNING_RATE, THROUGHPUT, Score, filled, read_scores
-from albert_jax.telemetry.tables import format_count, format_seconds, report_rows
+from albert_jax.telemetry.tables import (
+    certainty,
+    confused_pairs,
+    format_count,
+    format_seconds,
+    mistake_rows,
+    report_rows,
+)
 
 _AVERAGES = ("micro avg (= accuracy)", "micro avg", "macro avg", "weighted avg", "samples avg")
+
+_PAIRS, _MISTAKES = 10, 20  # that the page lists of each evaluation
 
 Record = Mapping[str, Any]
 
@@ -48,9 +58,15 @@ def write_report(workdir: str | Path) -> Path:
     records = read_metrics(workdir)
     configuration = _configuration(workdir / "experiment.json")
     evaluations = {path: read_evaluation(path) for path in sorted(workdir.glob("evaluation-*.json"))}
+    # The curves are those of training and validation, so a baseline of another split is no line across them.
     scores = list(read_scores(workdir).values())
+    # Besides headlines those with a baseline of their own, which is there to be seen beside the curve.
+    with_curve = {score.name for score in scores if score.headline or score.against}
+    of_validation = best_of(scores, {}, read_stored(workdir, "validation"))
+    scores = [of_validation.get(score.name, score) for score in scores]
     for evaluation in evaluations.values():
-        scores = [filled(score, evaluation.get("baselines", {})) for score in scores]
+        if evaluation.get("split") == "validation":
+            scores = [_filled(score, evaluation) for score in scores]
 
     directory = workdir / "report"
     with retold(lambda said: f"{directory}: cannot be written ({said}); free space or fix its rights", OSError):
@@ -58,13 +74,15 @@ def write_report(workdir: str | Path) -> Path:
         # A score that the run no longer has must not stay as a picture beside the new page.
         for stale in directory.glob("*.png"):
             stale.unlink()
-        curves = _curves(scores, records, directory)
+        drawn = [score for score in scores if score.name in with_curve]
+        curves = _curves(drawn, records, directory, _best_step(scores, records))
         shown = [_evaluation(path, evaluation, directory) for path, evaluation in evaluations.items()]
 
     template = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     html = page.render(
-        title=workdir.resolve().name,
+        title=_title(configuration) or workdir.resolve().name,
+        workdir=workdir,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         tiles=_score_tiles(scores, records, list(evaluations.values())) + _speed_tiles(records),
         metrics=workdir / METRICS,
@@ -85,10 +103,11 @@ def _score_tiles(
     # The farther from training, the better the evidence: test over validation over training.
     values = {**last.get("validation", last.get("train", {})), **last.get("test", {})}
     source = "test" if "test" in last else "validation" if "validation" in last else "training"
-    for evaluation in evaluations:
-        if evaluation.get("split") in ("validation", "test"):
-            values |= {name: value for name, value in evaluation["scores"].items() if _is_finite(value)}
-            source = evaluation["split"]
+    held_out = [evaluation for evaluation in evaluations if evaluation.get("split") in ("validation", "test")]
+    for evaluation in sorted(held_out, key=lambda evaluation: evaluation["split"] == "test"):
+        values |= {name: value for name, value in evaluation["scores"].items() if _is_finite(value)}
+        source = evaluation["split"]
+        scores = [_filled(score, evaluation) for score in scores]
     tiles = []
     # Losses last: who opens a report asks first how good the model is.
     for score in sorted(scores, key=lambda score: not score.higher_is_better):
@@ -122,37 +141,73 @@ def _speed_tiles(records: Sequence[Record]) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _curves(scores: Sequence[Score], records: Sequence[Record], directory: Path) -> list[dict[str, str]]:
+def _filled(score: Score, evaluation: Record) -> Score:
+    return filled(score, evaluation.get("baselines", {}), evaluation.get("against"))
+
+
+def _best_step(scores: Sequence[Score], records: Sequence[Record]) -> int | None:
+    """The step whose checkpoint is the run's best; None where no score is known to rank them."""
+    for score in scores:
+        validated = [record for record in records if record["kind"] == "validation" and record["step"]]
+        known = [(record[score.name], record["step"]) for record in validated if _is_finite(record.get(score.name))]
+        if score.ranks and known:
+            return (max if score.higher_is_better else min)(known, key=lambda each: each[0])[1]
+    return None
+
+
+def _title(configuration: Sequence[tuple[str, list[tuple[str, str]]]]) -> str:
+    """The experiment's name; empty where it has none."""
+    return dict(dict(configuration).get("experiment", [])).get("name", "")
+
+
+def _curves(
+    scores: Sequence[Score], records: Sequence[Record], directory: Path, best: int | None
+) -> list[dict[str, str]]:
     from albert_jax.telemetry.charts import draw_curve
 
-    # Besides headlines those with a baseline, which is there to be seen beside the curve.
-    wanted = {re.sub(r"\W+", "_", score.title.lower()): score for score in scores if score.headline or score.against}
+    wanted = {re.sub(r"\W+", "_", score.title.lower()): score for score in scores}
     wanted |= {"learning_rate": LEARNING_RATE, "throughput": THROUGHPUT}
     files = {directory / f"{name}.png": score for name, score in wanted.items()}
-    return [_image(score.chart_title, path) for path, score in files.items() if draw_curve(score, records, path)]
+    return [_image(score.chart_title, path) for path, score in files.items() if draw_curve(score, records, path, best)]
 
 
 def _evaluation(path: Path, evaluation: Record, directory: Path) -> dict[str, Any]:
     """What the template shows of an evaluation; its confusion matrix is drawn into `directory`."""
     from albert_jax.telemetry.charts import draw_confusion
 
-    name = path.stem.removeprefix("evaluation-")
+    name, plain = path.stem.removeprefix("evaluation-"), evaluation.get("plain", [])
     step = f", step {evaluation['step']:,}" if isinstance(evaluation.get("step"), int) else ""
     report, picture = evaluation.get("report"), directory / f"confusion-{name}.png"
+    pairs: list[tuple[str, ...]] = []
+    mistakes = evaluation.get("mistakes", [])[:_MISTAKES]
+    caption = ""
     if evaluation.get("labels") and evaluation.get("confusion"):
         confusion = np.asarray(evaluation["confusion"])
-        draw_confusion(evaluation["labels"], confusion, picture)
+        caption = draw_confusion(evaluation["labels"], confusion, picture)
+        pairs = [(true, guess, f"{count:,}", f"{share:.1%}")
+                 for true, guess, count, share in confused_pairs(evaluation["labels"], confusion, _PAIRS)]  # fmt: skip
         report = report or report_of(evaluation["labels"], confusion)
     reports = {"class": report, "entity": evaluation.get("entities")}
     return {
         "title": f"Evaluation on {evaluation.get('split', name)}{step}",
-        "scores": [(score.replace("_", " "), _number(value)) for score, value in evaluation["scores"].items()],
+        "headers": ("score", "value", *(each["name"] for each in plain)),
+        "scores": [
+            (score.replace("_", " "), *map(_number, (value, *(each["scores"].get(score) for each in plain))))
+            for score, value in evaluation["scores"].items()
+        ],
         "text": report if isinstance(report, str) else "",
         "reports": [
             _classification(name, table) for name, table in reports.items() if table and isinstance(table, Mapping)
         ],
-        "notes": evaluation.get("notes", ()),
-        "confusion": _image("Confusion matrix", picture) if picture.exists() else None,
+        "notes": [
+            *evaluation.get("notes", ()),
+            *evaluation.get("verdicts", ()),
+            *(f"{each['name']}: {each['note']}" for each in plain if each["note"]),
+        ],
+        "confusion": _image("Confusion matrix", picture) | {"caption": caption} if picture.exists() else None,
+        "pairs": pairs,
+        "mistakes": mistake_rows(mistakes),
+        "certainty": certainty(mistakes),
     }
 
 
@@ -205,4 +260,4 @@ def _is_finite(value: Any) -> bool:
 def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from albert_jax.errors import retold
+from albert_jax.errors import extra, retold
 from albert_jax.fields import knob
 from albert_jax.files import write_atomically
 from albert_jax.telemetry.progress import Progress
@@ -193,7 +193,7 @@ class WandB:
 
     def __init__(self, workdir: Path, project: str, experiment: Mapping[str, Any] | None):
         if importlib.util.find_spec("wandb") is None:
-            raise NotInstalled("the wandb package is not installed; pip install wandb")
+            raise NotInstalled(f"the wandb package is not installed; {extra('wandb')}")
         import wandb
 
         stored = workdir / "wandb-id.txt"

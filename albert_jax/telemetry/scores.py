@@ -30,6 +30,7 @@ class Score:
     headline: bool = False  # shown on the progress line and as a tile and a curve of the report
     chart: str = ""  # title of the curve; empty takes the label
     unit: str = ""  # follows the number, and on the progress line stands for the label
+    ranks: bool = False  # picks the best checkpoint of the run
 
     def __post_init__(self) -> None:
         # Try the format where it is declared: a typo would otherwise end a run at its first record.
@@ -119,9 +120,11 @@ KNOWN = {
 _OLD_NAMES = {"mlm_accuracy": "unigram_accuracy", "mlm_loss": "unigram_entropy", "accuracy": "majority_accuracy"}
 
 
-def filled(score: Score, baselines: Mapping[str, float]) -> Score:
-    """`score` with its baseline, where `baselines` have one under its name or under the one in older files."""
-    return score.with_baseline(baselines.get(score.name, baselines.get(_OLD_NAMES.get(score.name, ""))))
+def filled(score: Score, baselines: Mapping[str, float], against: Mapping[str, str] | None = None) -> Score:
+    """`score` with its baseline, where `baselines` have one under its name or under the one in older files; `against`
+    says what each is."""
+    value = baselines.get(score.name, baselines.get(_OLD_NAMES.get(score.name, "")))
+    return score.with_baseline(value, (against or {}).get(score.name, ""))
 
 
 def of_name(name: str, baselines: Mapping[str, float] | None = None) -> Score:

@@ -48,6 +48,44 @@ def report_rows(report: Mapping[str, Any]) -> list[tuple[str, float, float, floa
     return rows
 
 
+def confused_pairs(labels: Sequence[str], confusion: Any, count: int) -> list[tuple[str, str, int, float]]:
+    """The `count` pairs of classes that are mistaken for each other most often: (true, predicted, examples, their share
+    of the true class), from a matrix [C, C] of counts, rows true.
+
+    >>> confused_pairs(["a", "b"], [[5, 0], [3, 1]], 10)
+    [('b', 'a', 3, 0.75)]
+    """
+    rows = [list(map(int, row)) for row in confusion]
+    pairs = [
+        (labels[i], labels[j], n, n / sum(row)) for i, row in enumerate(rows) for j, n in enumerate(row) if i != j and n
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], -pair[3]))[:count]
+
+
+def mistake_rows(mistakes: Sequence[Mapping[str, Any]], width: int = 0) -> list[tuple[str, str, str, str]]:
+    """(text, gold, predicted, probability or error) of what `OpenTask.mistakes` gives; texts cut to `width` characters,
+    0 for whole."""
+    return [
+        (
+            _cut(each["text"], width),
+            each["gold"],
+            each["predicted"],
+            f"{each.get('probability', each.get('error')):.4g}",
+        )
+        for each in mistakes
+    ]
+
+
+def certainty(mistakes: Sequence[Mapping[str, Any]]) -> str:
+    """What the last column of `mistake_rows` is."""
+    return "error" if mistakes and "error" in mistakes[0] else "probability"
+
+
+def _cut(text: str, width: int) -> str:
+    line = " ".join(text.split())
+    return line if not width or len(line) <= width else line[: width - 1] + "…"
+
+
 def terminal() -> Console:
     """A console on stdout that is wide when stdout is not a terminal."""
     console = Console(highlight=False)

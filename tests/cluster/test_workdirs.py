@@ -55,6 +55,6 @@ def test_a_run_in_a_bucket_is_stored_and_continued(corpus, tmp_path, forget, cap
 
 def test_a_bucket_that_cannot_be_read_is_one_line(forget):
     forget()
-    with pytest.raises(AlbertError, match=r"gs://nobody-s-bucket/run.*pip install albert_jax\[gcs\]"):
+    with pytest.raises(AlbertError, match=r"gs://nobody-s-bucket/run.*pip install -e '\.\[gcs\]'"):
         workdirs.local_dir("gs://nobody-s-bucket/run")
     assert workdirs.local_dir("runs/mine").name == "mine"

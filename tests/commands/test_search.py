@@ -292,7 +292,7 @@ def test_what_cannot_start_is_said_at_once(files, tmp_path, monkeypatch):
     with pytest.raises(AlbertError, match="cannot write to .*/file/d: Not a directory; choose another --workdir"):
         search(small(files), tmp_path / "file" / "d", SPACE, 3)
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(AlbertError, match=r"search needs Optuna; install it with: pip install 'albert_jax\[search\]'"):
+    with pytest.raises(AlbertError, match=r"search needs Optuna; install it with: pip install -e '\.\[search\]'"):
         search(small(files), tmp_path / "c", SPACE, 3)
 
 

@@ -397,4 +397,4 @@ def test_without_libtpu_a_line_says_what_to_install(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "error: compiling for a TPU needs libtpu, which runs on any Linux CPU: " \
-        "pip install 'albert_jax[tpu]'\n"  # fmt: skip
+        "pip install -e '.[tpu]'\n"  # fmt: skip

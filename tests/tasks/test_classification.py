@@ -67,6 +67,14 @@ def test_labelled_examples_are_equally_many_of_each_class(pydocs):
     assert all(np.array_equal(a["input_ids"], b["input_ids"]) for a, b in zip(drawn, again, strict=True))
 
 
+def test_a_label_that_no_package_has_is_a_warning(pydocs):
+    experiment = fine_tune(pydocs)
+    labels = ("flax", "nobody", "optax")
+    task = dataclasses.replace(experiment.task, labels=labels).open(experiment.model, 0)
+    assert task.notes[-1].startswith("no training example of 'nobody', so it is never learned")
+    assert [each.name for each in task.plain("test").fit()] == ["majority class", "TF-IDF + logistic regression"]
+
+
 def test_names_of_the_classes_are_not_in_the_input(pydocs):
     experiment = fine_tune(pydocs)
     experiment = dataclasses.replace(experiment, task=dataclasses.replace(experiment.task, examples=0))

@@ -23,7 +23,7 @@ from albert_jax.engine.state import create, lay_out
 from albert_jax.engine.step import make_eval_step
 from albert_jax.engine.stopping import Patience, StoppingConfig
 from albert_jax.errors import AlbertError
-from albert_jax.evaluate import evaluate, score
+from albert_jax.evaluate import evaluate, score, worst
 from albert_jax.experiment import Experiment
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Lamb, Schedule
@@ -269,6 +269,22 @@ def test_labels_are_those_of_the_training_data_and_long_texts_are_told(files, tm
     assert drawn.fingerprint != all_of_them.fingerprint == again.fingerprint
 
 
+@pytest.mark.parametrize("target", ["class", "labels"])
+def test_a_class_without_an_example_is_a_warning(files, target):
+    task = opened(files, labels=("a", "b", "c", "d"), target=target, balance=True)
+    task.train_batches(4, 0, 0)
+    (said,) = task.notes
+    assert said == (
+        "no training example of 'd', so it is never learned; add examples, correct the name, or leave it out of "
+        "task.labels"
+    )
+    assert np.isfinite(list(task.resolved.class_weights.values())).all()
+    plain = task.plain("test").fit()
+    assert [each.scores["accuracy"] for each in plain][1] == 1.0
+    few = opened(files, labels=tuple("abcdefghijk"), target=target).notes
+    assert few[0].startswith("no training example of 'd', 'e', 'f', 'g', 'h' and 3 more, so") and len(few) == 1
+
+
 # ---- losses and scores
 
 
@@ -396,6 +412,63 @@ def test_a_rule_is_learned_and_the_best_evaluation_kept(files, trained, tmp_path
         evaluate(trained, "test", data=str(tmp_path / "other.tsv"))
     lines = (trained / "predictions-test.jsonl").read_text().splitlines()
     assert [json.loads(line)["text"] for line in lines] == [text for text, _ in rows(30, 2)]
+
+
+def test_a_run_keeps_its_plain_baselines_and_its_surest_mistakes(files, trained, monkeypatch):
+    """After training those of validation, after an evaluation those of its split, which then needs no training file."""
+    kept = json.loads((trained / "baselines-validation.json").read_text())
+    assert [each["name"] for each in kept["baselines"]] == ["majority class", "TF-IDF + logistic regression"]
+    dev = [label for _, label in rows(30, 2)]
+    assert kept["baselines"][0]["scores"]["accuracy"] == pytest.approx(max(map(dev.count, dev)) / 30)
+    said = [record["text"] for record in read_metrics(trained) if record["kind"] == "event"]
+    # One word tells the class, which a bag of words learns at once: the run does not beat 1.0, and says so.
+    assert kept["baselines"][1]["scores"]["f1_macro"] == 1.0
+    line = "macro F1 does not beat TF-IDF + logistic regression: "
+    assert sum(text.startswith(f"validation: {line}") for text in said) == 1
+
+    first = evaluate(trained, "test")
+    record = json.loads((trained / "evaluation-test.json").read_text())
+    test = [label for _, label in rows(37, 3)]
+    assert first.plain[0].scores["accuracy"] == pytest.approx(max(map(test.count, test)) / 37)
+    assert record["baselines"]["accuracy"] == first.plain[1].scores["accuracy"] == 1.0
+    assert record["against"]["accuracy"] == "TF-IDF + logistic regression" and record["ranking"] == ["f1_macro", True]
+    (said_again,) = record["verdicts"]
+    assert said_again.startswith(line) and first.verdicts == [said_again]
+    lines = [json.loads(each) for each in (trained / "predictions-test.jsonl").read_text().splitlines()]
+    wrong = [each for each in lines if each["label"] != each["predicted"]]
+    found = [
+        {"text": each["text"], "gold": each["label"], "predicted": each["predicted"],
+         "probability": each["probabilities"][each["predicted"]]} for each in wrong
+    ]  # fmt: skip
+    assert record["mistakes"] == first.mistakes == sorted(found, key=lambda each: -each["probability"])
+
+    def gone(*_):
+        raise AlbertError("train.tsv: cannot be read")
+
+    monkeypatch.setattr("albert_jax.tasks.classification.of_texts", gone)
+    assert evaluate(trained, "test").plain == first.plain
+    other = evaluate(trained, "test", data=str(files / "dev.tsv"))
+    assert other.plain == [] and "no plain baselines beside these scores (train.tsv: cannot be read)" in other.verdicts
+    assert opened(files, baselines=False).plain("test") is None
+    scores = json.loads((trained / "scores.json").read_text())
+    assert [score["name"] for score in scores if score["ranks"]] == ["f1_macro"]
+
+
+def test_mistakes_of_every_target():
+    one = OneClass(("a", "b"), (1.0, 1.0))
+    assert one.mistake({"probabilities": np.array([0.2, 0.8]), "label": 1}) == {}
+    assert one.mistake({"probabilities": np.array([0.2, 0.8]), "label": 0}) == {
+        "gold": "a", "predicted": "b", "probability": 0.8
+    }  # fmt: skip
+    many = ManyLabels(("a", "b", "c"), (1.0, 1.0, 1.0))
+    row = {"probabilities": np.array([0.6, 0.1, 0.99]), "label": np.array([0.0, 1.0, 1.0])}
+    assert many.mistake(row) == {"gold": "b, c", "predicted": "a, c", "probability": 0.9}  # that b does not apply
+    assert many.mistake({**row, "probabilities": np.zeros(3)})["predicted"] == "no label"
+    assert many.mistake({**row, "label": np.array([1.0, 0.0, 1.0])}) == {}
+    number = Number(10.0, 2.0).mistake({"value": np.float32(1.0), "label": np.float32(-0.5)})
+    assert number == {"gold": "9", "predicted": "12", "error": 3.0}
+    found = worst([{"text": "x" * 600, "error": error} for error in range(60)])
+    assert [each["error"] for each in found] == list(range(59, 9, -1)) and len(found[0]["text"]) == 500
 
 
 def test_every_example_counts_once_on_1_3_and_8_devices(files):

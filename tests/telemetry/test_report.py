@@ -11,10 +11,11 @@ from matplotlib.image import imread
 from sklearn.metrics import classification_report, confusion_matrix
 
 from albert_jax.errors import AlbertError
-from albert_jax.telemetry.charts import draw_curve, smooth
+from albert_jax.telemetry.charts import draw_confusion, draw_curve, smooth
 from albert_jax.telemetry.records import METRICS
 from albert_jax.telemetry.report import report_of, write_report
-from albert_jax.telemetry.scores import Score, of_name, write_scores
+from albert_jax.telemetry.scores import Score, of_name, share, write_scores
+from albert_jax.telemetry.tables import confused_pairs
 
 LABELS = ["flax", "jax", "numpy", "<optax> & co"]
 
@@ -201,6 +202,70 @@ def test_a_score_of_ones_own_has_tile_and_curve(tmp_path):
     value = {"split": "test", "scores": {"within_one": 0.75}, "baselines": {"within_one": 0.5}}
     (tmp_path / "evaluation-test.json").write_text(json.dumps(value))
     assert "test; always 3 0.50" in Page(write_report(tmp_path).read_text()).text
+
+
+def test_baselines_of_their_own_split_best_step_and_title(tmp_path, monkeypatch):
+    """The curve has validation's baseline, the tile that of the split whose score it shows."""
+    accuracy = share("accuracy", against="majority class", headline=True, ranks=True)
+    write_scores(tmp_path, [accuracy.with_baseline(0.2), Score("precision")])
+    values = {100: 0.3, 200: 0.5, 300: 0.4}
+    write_records(tmp_path, [{"step": step, "kind": "validation", "accuracy": v} for step, v in values.items()])
+    (tmp_path / "experiment.json").write_text('{"name": "stars, small", "seed": 1}')
+    page = Page(write_report(tmp_path).read_text())
+    assert "validation; majority class 20.0%" in page.text
+    plain = [{"name": "window", "scores": {"accuracy": 0.45, "precision": 0.4}, "note": "trained on 3 of 4"}]
+    (tmp_path / "baselines-validation.json").write_text(json.dumps({"key": "", "baselines": plain}))
+    page = Page(write_report(tmp_path).read_text())
+    assert page.text.count("stars, small") == 3  # head, heading, configuration
+    assert "validation; window 45.0%" in page.text
+    assert [path.name for path in (tmp_path / "report").glob("*.png")] == ["accuracy.png"]
+    drawn = []
+    monkeypatch.setattr("albert_jax.telemetry.charts.draw_curve", lambda *given: drawn.append(given))
+    for split, reached, against in (("test", 0.6, 0.7), ("validation", 0.5, 0.45)):
+        words = [{"name": "words", "scores": {"accuracy": against}, "note": ""}, *plain]
+        more = {"baselines": {"accuracy": against}, "against": {"accuracy": "words"}, "plain": words}
+        more["mistakes"] = [{"text": "some <b>", "gold": "1", "predicted": "5", "probability": 0.9}]
+        value = {"split": split, "scores": {"accuracy": reached, "loss": 1.0}, **more}
+        (tmp_path / f"evaluation-{split}.json").write_text(json.dumps(value))
+        page = Page(write_report(tmp_path).read_text())
+        score, _, _, best = drawn[-3]  # before rate and throughput
+        assert (score.baseline, best) == (0.45, 200)
+    page = Page(write_report(tmp_path).read_text())
+    text = " ".join(text for text in page.text if text.strip())
+    assert "60.0% accuracy test; words 70.0%" in text and "window: trained on 3 of 4" in text
+    assert row(page, "accuracy")[:3] == ["0.6000", "0.7000", "0.4500"] and row(page, "loss")[:3] == ["1.0000", "-", "-"]
+    assert row(page, "some <b>")[:3] == ["1", "5", "0.9"]
+    (tmp_path / "evaluation-test.json").write_text('{"scores": {}, "plain": [{"name": "words"}]}')
+    with pytest.raises(AlbertError, match=r"evaluation-test\.json is damaged"):
+        write_report(tmp_path)
+
+
+def test_the_best_step_is_marked(tmp_path):
+    from albert_jax.telemetry.charts import COLORS
+
+    records = [{"step": step, "kind": "validation", "loss": 1 / step} for step in (1, 2, 3)]
+    for name, best in (("without", None), ("with", 2), ("elsewhere", 7)):
+        assert draw_curve(of_name("loss"), records, tmp_path / f"{name}.png", best)
+    seen = {name: pixels(tmp_path / f"{name}.png", COLORS["validation"]) for name in ("with", "without", "elsewhere")}
+    assert seen["with"] > seen["without"] + 100 and seen["elsewhere"] == seen["without"]
+
+
+def test_many_classes_are_drawn_by_those_that_are_confused(tmp_path):
+    names = [f"c{number}" for number in range(40)]
+    confusion = np.diag(np.full(40, 9))
+    confusion[30, 7] = 3
+    confusion[2, 39] = 1
+    assert draw_confusion(names[:25], confusion[:25, :25], tmp_path / "few.png") == ""
+    said = draw_confusion(names, confusion, tmp_path / "many.png")
+    assert said == (
+        "The 25 of 40 classes that are confused most; colours are shares of all examples of the true class."
+    )
+    assert imread(tmp_path / "many.png").shape == imread(tmp_path / "few.png").shape
+    assert confused_pairs(names, confusion, 10) == [("c30", "c7", 3, 0.25), ("c2", "c39", 1, 0.1)]
+    value = {"split": "test", "scores": {}, "labels": names, "confusion": confusion.tolist(), "report": "text"}
+    (tmp_path / "evaluation-test.json").write_text(json.dumps(value))
+    page = Page(write_report(tmp_path).read_text())
+    assert said in page.text and row(page, "c30")[:3] == ["c7", "3", "25.0%"]
 
 
 def test_empty_workdir_still_gives_a_page(tmp_path):

@@ -18,7 +18,7 @@ from albert_jax.data.corpus.corpora import Unit
 from albert_jax.data.corpus.shards import Report, write_unit
 from albert_jax.data.store import paths
 from albert_jax.data.text.tokenizers import load as load_tokenizer
-from albert_jax.errors import retold
+from albert_jax.errors import extra, retold
 
 _REPORT_SECONDS = 0.25
 
@@ -105,7 +105,7 @@ def run_beam(config: PrepareConfig, units: Units) -> None:
 
     Raises AlbertError when Beam is not installed.
     """
-    advice = f"--runner {config.runner} needs Apache Beam: `pip install apache-beam` (extra `beam`)"
+    advice = f"--runner {config.runner} needs Apache Beam: {extra('beam')}"
     with retold(lambda said: advice, ImportError):
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions

@@ -183,7 +183,7 @@ def test_beam_writes_the_same_bytes(config: PrepareConfig, tmp_path: Path) -> No
 
 def test_beam_missing_is_told(config: PrepareConfig, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(AlbertError, match="pip install apache-beam"):
+    with pytest.raises(AlbertError, match=r"pip install -e '\.\[beam\]'"):
         prepare(replace(config, runner="DirectRunner"))
 
 
