@@ -24,7 +24,7 @@ from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.interop import directory, google, hf
 from albert_jax.interop.hf import ARCHITECTURES
-from albert_jax.interop.load import open_source
+from albert_jax.interop.load import open_source, source_at
 from albert_jax.interop.names import table
 from albert_jax.interop.restored import Head, build
 from albert_jax.interop.source import Format, LoadedModel
@@ -59,7 +59,8 @@ def convert(
     """
     # Before the source is read, which may take minutes.
     destination = _empty_destination(destination, source)
-    found = _without_other_parts(open_source(source))
+    with source_at(source) as opened:
+        found, source_path = _without_other_parts(opened.load()), opened.path
     model = resized(found, growth or Resize())
     with _appearing(destination) as made:
         _WRITERS[to](made, model)
@@ -68,7 +69,7 @@ def convert(
             target = open_source(made)
         refuse(_unequal(model.params, target.params, made))
         # Google's format does not name a head; the comparison is of the source's.
-        comparison, difference = compared(found, source, dataclasses.replace(target, head=found.head), made)
+        comparison, difference = compared(found, source_path, dataclasses.replace(target, head=found.head), made)
     numbers = sum(array.size for array in model.params.values())
     shape = f"{model.config.layers} layers, D {model.config.hidden_size}, {model.config.heads} heads, "
     shape += f"V {model.config.vocab_size:,}, {model.config.activation}, head {model.head or 'none'}"

@@ -147,11 +147,12 @@ def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray]) -> Head | No
     return "span" if "span" in present else None
 
 
-def write(directory: Path, model: LoadedModel) -> None:
-    """Writes config.json, model.safetensors and, with a vocabulary, its files into `directory`. Raises AlbertError for
-    parameters that have no name in this format, and where the files cannot be written."""
+def write(directory: Path, model: LoadedModel, dtype: type[np.floating] = np.float32) -> None:
+    """Writes config.json, model.safetensors (its numbers of type `dtype`) and, with a vocabulary, its files into
+    `directory`. Raises AlbertError for parameters that have no name in this format or are too large for `dtype`, and
+    where the files cannot be written."""
     names = {head: name for name, head in ARCHITECTURES.items()}
-    fields = {**to_hf(model.config), "architectures": [names[model.head]], "dtype": "float32"}
+    fields = {**to_hf(model.config), "architectures": [names[model.head]], "dtype": np.dtype(dtype).name}
     if "classifier/kernel" in model.params:
         classes = model.params["classifier/kernel"].shape[1]
         # As transformers names classes that nobody named; without names it would expect a classifier of two.
@@ -161,7 +162,10 @@ def write(directory: Path, model: LoadedModel) -> None:
     if model.problem:
         fields["problem_type"] = model.problem
     write_json(directory / CONFIG, dict(sorted(fields.items())))
-    safetensors.write(directory / SAFETENSORS, from_ours("hf", model.params, model.config))
+    named, most = from_ours("hf", model.params, model.config), np.finfo(dtype).max
+    large = (name for name, array in named.items() if np.abs(array).max(initial=0) > most)
+    refuse(f"{model.origin}: {name} holds numbers above {most:g}, the most of {fields['dtype']}" for name in large)
+    safetensors.write(directory / SAFETENSORS, {name: array.astype(dtype, copy=False) for name, array in named.items()})
     if model.tokenizer is not None:
         write_tokenizer(directory, model.tokenizer, model.config.max_positions)
 
