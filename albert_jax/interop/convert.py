@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from sentencepiece import sentencepiece_model_pb2
 
+from albert_jax.data.text.json_tokenizer import JsonTokenizer
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
@@ -292,6 +293,8 @@ def add_pieces(tokenizer: AnyTokenizer, pieces: Sequence[str]) -> AnyTokenizer:
         if not text or normal != text:
             fact = f"the piece {piece!r} can never be met: text is normalised to {normal!r} first"
             raise AlbertError(f"{fact}; give it so")
+    if isinstance(tokenizer, JsonTokenizer):
+        raise AlbertError("pieces are added to a spiece.model or a vocab.txt; add yours with transformers before")
     # At the end, so that no old id moves.
     if isinstance(tokenizer, WordPieceTokenizer):
         lower = tokenizer.normalization.lower

@@ -11,6 +11,7 @@ import numpy as np
 from sentencepiece import sentencepiece_model_pb2
 
 from albert_jax.data.text import tokenizers
+from albert_jax.data.text.json_tokenizer import JsonTokenizer
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
@@ -182,7 +183,11 @@ def write_tokenizer(directory: Path, tokenizer: AnyTokenizer, max_length: int) -
     """Writes tokenizer_config.json and, of a WordPiece vocabulary, vocab.txt; of a SentencePiece one spiece.model for
     the slow tokenizer of transformers, tokenizer.json for its fast one, and special_tokens_map.json."""
     config: dict[str, Any] = {"do_lower_case": tokenizer.normalization.lower, "model_max_length": max_length}
-    if isinstance(tokenizer, WordPieceTokenizer):
+    if isinstance(tokenizer, JsonTokenizer):
+        (directory / JsonTokenizer.FILE).write_bytes(tokenizer.content)
+        # The class that takes the file as it is: AlbertTokenizer of transformers 5 makes rules of its own.
+        config |= {"tokenizer_class": "PreTrainedTokenizerFast", **tokenizer.special}
+    elif isinstance(tokenizer, WordPieceTokenizer):
         (directory / "vocab.txt").write_bytes(vocab_txt(tokenizer))
         config |= {"tokenizer_class": "BertTokenizer"}
     else:

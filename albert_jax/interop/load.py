@@ -114,7 +114,7 @@ def _local_path(path_or_name: str | Path) -> Path:
 
 # Weights of other programs (TensorFlow, Flax, ONNX) are left on the hub.
 _WANTED = ["config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "*.bin.index.json",
-           "spiece.model", "vocab.txt", "tokenizer_config.json"]  # fmt: skip
+           "spiece.model", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]  # fmt: skip
 
 
 def _download(name: str) -> Path:
