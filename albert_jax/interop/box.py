@@ -21,8 +21,6 @@ BOX = Path(__file__).parents[1] / "box"
 DIGESTS = "digests.json"
 PREFIX = "albert_jax/"
 _ADVICE = "install the package again, or restore the file from its repository"
-# Written for transformers, which makes them from the others; without them the box is a tenth smaller.
-_NOT_BOXED = ("tokenizer.json", "special_tokens_map.json")
 
 
 def is_name(name: str) -> bool:
@@ -77,9 +75,8 @@ def add(model: LoadedModel, name: str, box: Path | None = None) -> Path:
     box = box or BOX
     folder = box / name
     folder.mkdir(parents=True, exist_ok=True)
-    hf.write(folder, model, np.float16)
-    for file in _NOT_BOXED:
-        (folder / file).unlink(missing_ok=True)
+    # tokenizer.json would be a tenth of the box, and `convert --to hf` makes it.
+    hf.write(folder, model, np.float16, rules=False)
     known = read_object(box / DIGESTS, _ADVICE) if (box / DIGESTS).is_file() else {}
     known[name] = {file.name: _digest(file) for file in sorted(folder.iterdir())}
     write_json(box / DIGESTS, dict(sorted(known.items())))

@@ -145,10 +145,10 @@ def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray]) -> Head | No
     return "span" if "span" in present else None
 
 
-def write(directory: Path, model: LoadedModel, dtype: type[np.floating] = np.float32) -> None:
+def write(directory: Path, model: LoadedModel, dtype: type[np.floating] = np.float32, rules: bool = True) -> None:
     """Writes config.json, model.safetensors (its numbers of type `dtype`) and, with a vocabulary, its files into
-    `directory`. Raises AlbertError for parameters that have no name in this format or are too large for `dtype`, and
-    where the files cannot be written."""
+    `directory`; `rules` as of `write_tokenizer`. Raises AlbertError for parameters that have no name in this format or
+    are too large for `dtype`, and where the files cannot be written."""
     names = {head: name for name, head in ARCHITECTURES.items()}
     fields = {**to_hf(model.config), "architectures": [names[model.head]], "dtype": np.dtype(dtype).name}
     if "classifier/kernel" in model.params:
@@ -165,7 +165,7 @@ def write(directory: Path, model: LoadedModel, dtype: type[np.floating] = np.flo
     refuse(f"{model.origin}: {name} holds numbers above {most:g}, the most of {fields['dtype']}" for name in large)
     safetensors.write(directory / SAFETENSORS, {name: array.astype(dtype, copy=False) for name, array in named.items()})
     if model.tokenizer is not None:
-        write_tokenizer(directory, model.tokenizer, model.config.max_positions)
+        write_tokenizer(directory, model.tokenizer, model.config.max_positions, rules)
 
 
 # Written out, since transformers 5 leaves the segments of a pair out otherwise.
@@ -181,9 +181,10 @@ _SPECIAL = {
 _AS_IT_IS = "PreTrainedTokenizerFast"
 
 
-def write_tokenizer(directory: Path, tokenizer: AnyTokenizer, max_length: int) -> None:
+def write_tokenizer(directory: Path, tokenizer: AnyTokenizer, max_length: int, rules: bool = True) -> None:
     """Writes tokenizer_config.json and, of a WordPiece vocabulary, vocab.txt; of a SentencePiece one spiece.model for
-    the slow tokenizer of transformers, tokenizer.json for its fast one, and special_tokens_map.json."""
+    the slow tokenizer of transformers and, unless `rules` is False, tokenizer.json for its fast one and
+    special_tokens_map.json."""
     config: dict[str, Any] = {"do_lower_case": tokenizer.normalization.lower, "model_max_length": max_length}
     if isinstance(tokenizer, JsonTokenizer):
         (directory / JsonTokenizer.FILE).write_bytes(tokenizer.content)
@@ -194,7 +195,9 @@ def write_tokenizer(directory: Path, tokenizer: AnyTokenizer, max_length: int) -
     else:
         (directory / "spiece.model").write_bytes(tokenizer.model)
         keep = tokenizer.normalization.keep_accents
-        config |= {"tokenizer_class": _AS_IT_IS, "keep_accents": keep, "remove_space": True, **_SPECIAL}
-        write_json(directory / "special_tokens_map.json", _SPECIAL)
-        (directory / JsonTokenizer.FILE).write_bytes(fast_tokenizer.content(tokenizer))
+        kind = _AS_IT_IS if rules else "AlbertTokenizer"
+        config |= {"tokenizer_class": kind, "keep_accents": keep, "remove_space": True, **_SPECIAL}
+        if rules:
+            write_json(directory / "special_tokens_map.json", _SPECIAL)
+            (directory / JsonTokenizer.FILE).write_bytes(fast_tokenizer.content(tokenizer))
     write_json(directory / "tokenizer_config.json", config | {"model_input_names": _INPUTS})

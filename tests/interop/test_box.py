@@ -33,13 +33,22 @@ def model(corpus):
     return dataclasses.replace(source, params=params, config=config, tokenizer=tokenizer)
 
 
-@pytest.fixture
-def boxed(model, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def made(model, tmp_path_factory):
     """A box with that model as "small", beside a card."""
+    made = tmp_path_factory.mktemp("made")
+    (made / "small").mkdir()
+    (made / "small" / "README.md").write_text("made from nothing\n")
+    box.add(model, "small", made)
+    return made
+
+
+@pytest.fixture
+def boxed(made, tmp_path, monkeypatch):
+    """The directory of "small" in a copy of that box, in the place of the package's."""
     monkeypatch.setattr(box, "BOX", tmp_path / "box")
-    (tmp_path / "box" / "small").mkdir(parents=True)
-    (tmp_path / "box" / "small" / "README.md").write_text("made from nothing\n")
-    return box.add(model, "small")
+    shutil.copytree(made, tmp_path / "box")
+    return tmp_path / "box" / "small"
 
 
 def test_a_model_in_the_box_is_float16_on_disk_and_float32_in_memory(boxed, model):
