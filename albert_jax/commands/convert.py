@@ -18,11 +18,12 @@ class Options:
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DESTINATION")]  # directory to make
     to: Format = "albert_jax"  # format of the destination
+    texts: str = ""  # file of texts, one a line, on which transformers' tokenizer is compared with ours
     # Without a name, so that its flags are --seed and not --resize.seed.
     resize: Annotated[Resize, tyro.conf.arg(name="")] = field(default_factory=Resize)
 
 
 def run(options: Options) -> int:
     set_up_jax()
-    convert(options.source, options.destination, options.to, options.resize)
+    convert(options.source, options.destination, options.to, options.resize, options.texts)
     return 0

@@ -18,13 +18,14 @@ import jax
 import numpy as np
 from sentencepiece import sentencepiece_model_pb2
 
+from albert_jax.data.text.json_tokenizer import JsonTokenizer
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError, extra, refuse, retold
-from albert_jax.interop import directory, google, hf
+from albert_jax.interop import directory, google, hf, same_pieces
 from albert_jax.interop.hf import ARCHITECTURES
-from albert_jax.interop.load import open_source
+from albert_jax.interop.load import open_source, source_at
 from albert_jax.interop.names import table
 from albert_jax.interop.restored import Head, build
 from albert_jax.interop.source import Format, LoadedModel
@@ -48,18 +49,25 @@ class Resize:
 
 
 def convert(
-    source: str | Path, destination: str | Path, to: Format = "albert_jax", growth: Resize | None = None
+    source: str | Path,
+    destination: str | Path,
+    to: Format = "albert_jax",
+    growth: Resize | None = None,
+    texts: str = "",
 ) -> float | None:
     """Writes the model at `source` (whatever `albert_jax.load` takes) to `destination`, and prints what it did.
 
     The target is read back and must hold the same parameters to the bit, and logits of source and target are compared,
-    before the target appears under its name. Returns the largest difference, None where nothing could be compared.
+    before the target appears under its name. Where one of them is Hugging Face's, the pieces that transformers cuts
+    text into are compared with ours, on built-in texts and on the lines of the file `texts`. Returns the largest
+    difference of logits, None where nothing could be compared.
 
     Raises AlbertError, the destination untouched, for a destination that is not empty and a source that cannot be read.
     """
     # Before the source is read, which may take minutes.
     destination = _empty_destination(destination, source)
-    found = _without_other_parts(open_source(source))
+    with source_at(source) as opened:
+        found, source_path = _without_other_parts(opened.load()), opened.path
     model = resized(found, growth or Resize())
     with _appearing(destination) as made:
         _WRITERS[to](made, model)
@@ -68,15 +76,26 @@ def convert(
             target = open_source(made)
         refuse(_unequal(model.params, target.params, made))
         # Google's format does not name a head; the comparison is of the source's.
-        comparison, difference = compared(found, source, dataclasses.replace(target, head=found.head), made)
+        comparison, difference = compared(found, source_path, dataclasses.replace(target, head=found.head), made)
+        told = list(_tokenizers_told(found, source_path, target, made, destination, texts))
     numbers = sum(array.size for array in model.params.values())
     shape = f"{model.config.layers} layers, D {model.config.hidden_size}, {model.config.heads} heads, "
     shape += f"V {model.config.vocab_size:,}, {model.config.activation}, head {model.head or 'none'}"
     print(f"{found.origin} ({found.format}) -> {destination} ({to}): {numbers:,} parameters; {shape}")
     if model.tokenizer is None:
         print("no vocabulary was found beside the source, so none was written")
-    print(comparison)
+    print(*told, comparison, sep="\n")
     return difference
+
+
+def _tokenizers_told(
+    source: LoadedModel, source_path: Path, target: LoadedModel, target_path: Path, destination: Path, texts: str
+) -> Iterator[str]:
+    """What transformers' tokenizers of the Hugging Face directories among both cut otherwise than ours."""
+    for model, path, name in ((source, source_path, source.origin), (target, target_path, destination)):
+        # Ours is that of the source's own file, where it has more than one.
+        if model.format == "hf" and model.tokenizer and (theirs := same_pieces.of_transformers(path)):
+            yield same_pieces.told(model.tokenizer, theirs, name, texts)
 
 
 def _unequal(written: dict[str, np.ndarray], read: dict[str, np.ndarray], directory: Path) -> Iterator[str]:
@@ -291,6 +310,8 @@ def add_pieces(tokenizer: AnyTokenizer, pieces: Sequence[str]) -> AnyTokenizer:
         if not text or normal != text:
             fact = f"the piece {piece!r} can never be met: text is normalised to {normal!r} first"
             raise AlbertError(f"{fact}; give it so")
+    if isinstance(tokenizer, JsonTokenizer):
+        raise AlbertError("pieces are added to a spiece.model or a vocab.txt; add yours with transformers before")
     # At the end, so that no old id moves.
     if isinstance(tokenizer, WordPieceTokenizer):
         lower = tokenizer.normalization.lower

@@ -16,6 +16,7 @@ from typing import IO, Self, cast
 
 import numpy as np
 
+from albert_jax.data.text.json_tokenizer import JsonTokenizer
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.data.text.tokenizers import DAMAGED, RELEASED_NAMES
 from albert_jax.errors import AlbertError, retold
@@ -79,7 +80,10 @@ def write(directory: Path, model: LoadedModel) -> None:
     tf_bundle.write(directory / PREFIX, from_ours("tf", model.params, model.config))
     # By this file `tf.train.latest_checkpoint` finds it.
     (directory / "checkpoint").write_text(f'model_checkpoint_path: "{PREFIX}"\n', encoding="utf-8")
-    if isinstance(model.tokenizer, Tokenizer):
+    if isinstance(model.tokenizer, JsonTokenizer):
+        lacking = "the original's code reads a spiece.model or a vocab.txt, and this model has a tokenizer.json"
+        warnings.warn(f"{model.origin}: {lacking}: no vocabulary is written", stacklevel=2)
+    elif isinstance(model.tokenizer, Tokenizer):
         (directory / SENTENCEPIECE).write_bytes(model.tokenizer.model)
     elif model.tokenizer is not None:
         (directory / WORDPIECE).write_bytes(vocab_txt(model.tokenizer))

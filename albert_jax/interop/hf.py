@@ -1,6 +1,5 @@
 """Hugging Face directories, read and written without torch and without transformers."""
 
-import base64
 import json
 from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping
@@ -8,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sentencepiece import sentencepiece_model_pb2
 
 from albert_jax.data.text import tokenizers
-from albert_jax.data.text.sentencepiece import Tokenizer
+from albert_jax.data.text.json_tokenizer import JsonTokenizer
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
 from albert_jax.errors import AlbertError, refuse, retold
 from albert_jax.files import write_json
-from albert_jax.interop import safetensors
+from albert_jax.interop import fast_tokenizer, safetensors
 from albert_jax.interop.names import from_ours, parts, to_ours
 from albert_jax.interop.released import config_from_hf, to_hf
 from albert_jax.interop.restored import NEEDED, Head
@@ -147,11 +145,12 @@ def _head(fields: dict[str, Any], params: Mapping[str, np.ndarray]) -> Head | No
     return "span" if "span" in present else None
 
 
-def write(directory: Path, model: LoadedModel) -> None:
-    """Writes config.json, model.safetensors and, with a vocabulary, its files into `directory`. Raises AlbertError for
-    parameters that have no name in this format, and where the files cannot be written."""
+def write(directory: Path, model: LoadedModel, dtype: type[np.floating] = np.float32, rules: bool = True) -> None:
+    """Writes config.json, model.safetensors (its numbers of type `dtype`) and, with a vocabulary, its files into
+    `directory`; `rules` as of `write_tokenizer`. Raises AlbertError for parameters that have no name in this format or
+    are too large for `dtype`, and where the files cannot be written."""
     names = {head: name for name, head in ARCHITECTURES.items()}
-    fields = {**to_hf(model.config), "architectures": [names[model.head]], "dtype": "float32"}
+    fields = {**to_hf(model.config), "architectures": [names[model.head]], "dtype": np.dtype(dtype).name}
     if "classifier/kernel" in model.params:
         classes = model.params["classifier/kernel"].shape[1]
         # As transformers names classes that nobody named; without names it would expect a classifier of two.
@@ -161,9 +160,12 @@ def write(directory: Path, model: LoadedModel) -> None:
     if model.problem:
         fields["problem_type"] = model.problem
     write_json(directory / CONFIG, dict(sorted(fields.items())))
-    safetensors.write(directory / SAFETENSORS, from_ours("hf", model.params, model.config))
+    named, most = from_ours("hf", model.params, model.config), np.finfo(dtype).max
+    large = (name for name, array in named.items() if np.abs(array).max(initial=0) > most)
+    refuse(f"{model.origin}: {name} holds numbers above {most:g}, the most of {fields['dtype']}" for name in large)
+    safetensors.write(directory / SAFETENSORS, {name: array.astype(dtype, copy=False) for name, array in named.items()})
     if model.tokenizer is not None:
-        write_tokenizer(directory, model.tokenizer, model.config.max_positions)
+        write_tokenizer(directory, model.tokenizer, model.config.max_positions, rules)
 
 
 # Written out, since transformers 5 leaves the segments of a pair out otherwise.
@@ -174,56 +176,28 @@ _SPECIAL = {
 }  # fmt: skip
 
 
-def write_tokenizer(directory: Path, tokenizer: AnyTokenizer, max_length: int) -> None:
+# The class of transformers that takes tokenizer.json as it is. AlbertTokenizer of transformers 5 makes rules of its own
+# from the pieces: quotes replaced, numbers before a comma as one piece that the model never saw.
+_AS_IT_IS = "PreTrainedTokenizerFast"
+
+
+def write_tokenizer(directory: Path, tokenizer: AnyTokenizer, max_length: int, rules: bool = True) -> None:
     """Writes tokenizer_config.json and, of a WordPiece vocabulary, vocab.txt; of a SentencePiece one spiece.model for
-    the slow tokenizer of transformers, tokenizer.json for its fast one, and special_tokens_map.json."""
+    the slow tokenizer of transformers and, unless `rules` is False, tokenizer.json for its fast one and
+    special_tokens_map.json."""
     config: dict[str, Any] = {"do_lower_case": tokenizer.normalization.lower, "model_max_length": max_length}
-    if isinstance(tokenizer, WordPieceTokenizer):
+    if isinstance(tokenizer, JsonTokenizer):
+        (directory / JsonTokenizer.FILE).write_bytes(tokenizer.content)
+        config |= {"tokenizer_class": _AS_IT_IS, **tokenizer.special}
+    elif isinstance(tokenizer, WordPieceTokenizer):
         (directory / "vocab.txt").write_bytes(vocab_txt(tokenizer))
         config |= {"tokenizer_class": "BertTokenizer"}
     else:
         (directory / "spiece.model").write_bytes(tokenizer.model)
         keep = tokenizer.normalization.keep_accents
-        config |= {"tokenizer_class": "AlbertTokenizer", "keep_accents": keep, "remove_space": True, **_SPECIAL}
-        write_json(directory / "special_tokens_map.json", _SPECIAL)
-        # On one line: indented, its 30,000 pieces would take four lines each.
-        (directory / "tokenizer.json").write_text(json.dumps(_fast(tokenizer), ensure_ascii=False) + "\n", "utf-8")
+        kind = _AS_IT_IS if rules else "AlbertTokenizer"
+        config |= {"tokenizer_class": kind, "keep_accents": keep, "remove_space": True, **_SPECIAL}
+        if rules:
+            write_json(directory / "special_tokens_map.json", _SPECIAL)
+            (directory / JsonTokenizer.FILE).write_bytes(fast_tokenizer.content(tokenizer))
     write_json(directory / "tokenizer_config.json", config | {"model_input_names": _INPUTS})
-
-
-def _fast(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The rules of `tokenizer` as the `tokenizers` library describes them, as far as it can: it drops nonspacing marks
-    rather than all combining ones, and does not cut a comma off a number. The quotes that transformers turns into one
-    another are left as they are, as the original leaves them."""
-    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.model)  # type: ignore[attr-defined]
-    normalizers: list[dict[str, Any]] = [{"type": "NFKD"}]
-    if not tokenizer.normalization.keep_accents:
-        normalizers.append({"type": "StripAccents"})
-    if tokenizer.normalization.lower:
-        normalizers.append({"type": "Lowercase"})
-    if model.normalizer_spec.precompiled_charsmap:
-        charsmap = base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
-        normalizers.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
-    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
-    # Symbols such as "(" stay plain pieces: as added tokens they would begin a word anew in the middle of "(the)".
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added = [{"id": number, "content": model.pieces[number].piece, **plain} for number in range(5)]
-    first, second = ({"Sequence": {"id": name, "type_id": number}} for number, name in enumerate("AB"))
-    named = {"[CLS]": Tokenizer.cls_id, "[SEP]": Tokenizer.sep_id}
-    cls, sep, sep_of_b = (
-        {"SpecialToken": {"id": name, "type_id": number}} for name, number in (("[CLS]", 0), ("[SEP]", 0), ("[SEP]", 1))
-    )
-    template = {
-        "type": "TemplateProcessing",
-        "single": [cls, first, sep],
-        "pair": [cls, first, sep, second, sep_of_b],
-        "special_tokens": {name: {"id": name, "ids": [id], "tokens": [name]} for name, id in named.items()},
-    }
-    vocab = [[piece.piece, piece.score] for piece in model.pieces]
-    return {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
-        "post_processor": template, "decoder": metaspace,
-        "model": {"type": "Unigram", "unk_id": tokenizer.unk_id, "vocab": vocab, "byte_fallback": False},
-    }  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from albert_jax.cluster import workdirs
 from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError, extra, retold
+from albert_jax.interop import box
 from albert_jax.interop.directory import Directory, Workdir
 from albert_jax.interop.google import Google
 from albert_jax.interop.hf import HuggingFace
@@ -24,16 +25,17 @@ def load(
 ) -> tuple[RestoredAlbert, AnyTokenizer | None]:
     """A model with the weights that `path_or_name` holds, and its vocabulary (None where the source has none).
 
-        model, tokenizer = albert_jax.load("runs/base")
-        out = model([tokenizer.cls_id, *tokenizer.encode("some text"), tokenizer.sep_id][None])
+        model, tokenizer = albert_jax.load("albert_jax/small")  # the model in the box, no network needed
+        out = model([[tokenizer.cls_id, *tokenizer.encode("some text"), tokenizer.sep_id]])
+        out.hidden  # [1, S, D]: a vector for each piece
 
     The model is a Flax NNX module: `model(input_ids, segment_ids=None, mask=None)` gives `.hidden` [B, S, D] and
     `.pooled` [B, D], and with `all_hidden=True` also `.all_hidden` [L, B, S, D]; see `RestoredAlbert`. It computes in
     float32 without dropout. Equality with TF 1.15 and torch is asserted by the tests in `tests/interop`.
 
     Args:
-      path_or_name: an albert_jax directory or workdir, a Hugging Face directory or hub name, or Google's checkpoint
-        (archive, directory, prefix, TF-Hub module)
+      path_or_name: an albert_jax directory or workdir, a model in the box ("albert_jax/NAME"), a Hugging Face directory
+        or hub name, or Google's checkpoint (archive, directory, prefix, TF-Hub module)
       layers: depth to apply the shared blocks to, another than the source's if wanted
       head: "pretrain" (`.mlm_logits` [B, P, V] for `positions` [B, P], `.order_logits` [B, 2]), "mlm",
         "classification", "tagging", "choice" (`.logits`), "span" (`.start_logits`, `.end_logits`); None: no head
@@ -49,7 +51,7 @@ def load(
 
 
 def open_source(path_or_name: str | Path) -> LoadedModel:
-    """The model at a path, or under a name on the Hugging Face hub, weights and all.
+    """The model at a path, or under a name in the box or on the Hugging Face hub, weights and all.
 
     Raises AlbertError for what is no model or is damaged, and for a vocabulary whose size is not the word table's.
     """
@@ -62,7 +64,7 @@ _OPEN: dict[str, Source] = {}  # the sources of the `source_at` blocks that are 
 
 @contextmanager
 def source_at(path_or_name: str | Path) -> Iterator[Source]:
-    """The source at a path or hub name, open within the block.
+    """The source at a path, in the box or under a hub name, open within the block.
 
     `source.config` and `source.vocab` are read without weights, `source.load()` with them. Calls of `source_at` and
     `open_source` with the same name within the block use this source: whoever needs several opens a block around all.
@@ -75,14 +77,21 @@ def source_at(path_or_name: str | Path) -> Iterator[Source]:
         yield _OPEN[given]
         return
     path = _local_path(path_or_name)
-    reader = next((reader for reader in READERS if reader.matches(path)), None)
-    # What is no path of any format is taken for a name, so a local directory always comes before the hub.
-    with reader.opened(path, str(path)) if reader else HuggingFace.opened(_download(given), given) as source:
+    origin, reader = str(path), _reader(path)
+    # What is no path of any format is taken for a name, so a local directory always comes before box and hub.
+    if reader is None:
+        origin, path = given, box.directory(given) if box.is_name(given) else _download(given)
+        reader = _reader(path) or HuggingFace
+    with reader.opened(path, origin) as source:
         _OPEN[given] = source
         try:
             yield source
         finally:
             del _OPEN[given]
+
+
+def _reader(path: Path) -> type[Source] | None:
+    return next((reader for reader in READERS if reader.matches(path)), None)
 
 
 _KINDS = "a directory, an archive, a checkpoint's prefix or a name on the Hugging Face hub"
@@ -105,7 +114,7 @@ def _local_path(path_or_name: str | Path) -> Path:
 
 # Weights of other programs (TensorFlow, Flax, ONNX) are left on the hub.
 _WANTED = ["config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "*.bin.index.json",
-           "spiece.model", "vocab.txt", "tokenizer_config.json"]  # fmt: skip
+           "spiece.model", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]  # fmt: skip
 
 
 def _download(name: str) -> Path:

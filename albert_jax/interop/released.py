@@ -68,9 +68,11 @@ _HF_NEUTRAL: Json = _NEUTRAL | {
 }  # fmt: skip
 # What makes a transformer another one than ALBERT: other positions, other attention, other normalisation, experts.
 _OTHER_MODELS = {
-    "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "relative_attention",
-    "relative_attention_num_buckets", "alibi", "num_key_value_heads", "sliding_window", "attention_window",
-    "rms_norm_eps", "num_experts", "num_local_experts",
+    "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rotary_dim", "rotary_pct",
+    "rotary_emb_base", "global_rope_theta", "local_rope_theta", "relative_attention", "max_relative_positions",
+    "relative_attention_num_buckets", "alibi", "use_alibi", "num_key_value_heads", "sliding_window", "attention_window",
+    "local_attention", "global_attn_every_n_layers", "norm_first", "normalize_before", "pre_norm", "rms_norm_eps",
+    "use_rms_norm", "qk_norm", "num_experts", "num_local_experts",
 }  # fmt: skip
 # Known to change nothing: bookkeeping, generation, and labels, which the reader of the head reads.
 _GOOGLE_UNREAD = {

@@ -160,6 +160,9 @@ def test_every_field_arrives():
         (config_from_hf, hf(is_decoder=True), "is_decoder is True"),
         (config_from_hf, hf(hidden_act="silu"), "hidden_act is 'silu'"),
         (config_from_hf, hf(rope_theta=1.0), "'rope_theta' is no field"),
+        (config_from_hf, hf(ln_type="preln"), "ln_type is 'preln'; only 'postln', as in released models"),
+        (config_from_hf, hf(norm_first=True), "'norm_first' is no field of an ALBERT and changes a model's numbers"),
+        (config_from_google, google(use_alibi=True), "'use_alibi' is no field"),
         (config_from_hf, hf(sliding_window=128), "'sliding_window' is no field"),
         (config_from_hf, hf(num_experts=8), "'num_experts' is no field"),
         (config_from_hf, hf(quantization_config={"bits": 4}), "quantization_config is {'bits': 4}; only None"),
@@ -189,4 +192,6 @@ def test_an_unknown_field_is_warned_of_by_name_and_changes_nothing(read, fields)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert found == read(fields, source="f.json")
-        assert found == read(fields | {"sliding_window": None, "num_experts": False}, source="f.json")
+        assert found == read(
+            fields | {"sliding_window": None, "num_experts": False, "norm_first": False}, source="f.json"
+        )

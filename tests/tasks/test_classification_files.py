@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import random
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +130,80 @@ def test_several_labels_and_numbers(tmp_path):
     assert [record.target for record in found] == [-1.5, 2000.0]
 
 
+def test_a_semicolon_is_told_from_the_header(tmp_path):
+    for separator in ";|\t,":
+        cells = [("id", "text", "label"), ("1", f"a, b; c{separator}d", "yes"), ("2", 'say "hi"', "no")]
+        with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8-sig") as file:
+            csv.writer(file, delimiter=separator).writerows(cells)
+        found = read_labelled(str(tmp_path / "a.csv"), Columns(("text",), "label"))
+        assert [(one.texts[0], one.target) for one in found] == [(text, label) for _, text, label in cells[1:]]
+
+
+def test_columns_by_number_where_there_is_no_header(tmp_path):
+    write_tsv(tmp_path / "a.tsv", [("b", "no")], header=("a", "yes"))
+    (tmp_path / "a.csv").write_text("yes;0;a\nno;0;b\n")
+    for name, texts, label in (("a.tsv", "1", "2"), ("a.csv", "3", "1")):
+        assert read_labelled(str(tmp_path / name), Columns((texts,), label)) == [
+            Labelled(("a",), "yes", f"{tmp_path}/{name}: line 1"),
+            Labelled(("b",), "no", f"{tmp_path}/{name}: line 2"),
+        ]
+    with pytest.raises(AlbertError, match=r"a\.tsv: line 1: no column '4'; the columns are: 1, 2; name them"):
+        read_labelled(str(tmp_path / "a.tsv"), Columns(("1",), "4"))
+    (tmp_path / "ragged.tsv").write_text("a\tyes\nb\n")
+    with pytest.raises(
+        AlbertError, match=r"line 2: 1 columns, the first line has 2 \(1, 2\); a cell cannot hold a tab"
+    ):
+        read_labelled(str(tmp_path / "ragged.tsv"), Columns(("1",), "2"))
+    # A header that has these names is one.
+    (tmp_path / "named.tsv").write_text("2\t1\nyes\ta\n")
+    assert read_labelled(str(tmp_path / "named.tsv"), Columns(("1",), "2"))[0].texts == ("a",)
+
+
+def test_arrays_and_lines_in_a_json_file(tmp_path):
+    records = [{"text": "a", "label": "x"}, {"text": "b\nc", "label": 3}]
+    (tmp_path / "a.json").write_text("\ufeff\n" + json.dumps(records, indent=2))
+    (tmp_path / "b.json").write_text("\n".join(map(json.dumps, records)))
+    for name, what in (("a.json", "record"), ("b.json", "line")):
+        assert read_labelled(str(tmp_path / name), Columns(("text",), "label")) == [
+            Labelled(("a",), "x", f"{tmp_path}/{name}: {what} 1"),
+            Labelled(("b\nc",), "3", f"{tmp_path}/{name}: {what} 2"),
+        ]
+
+
+def test_parquet(tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    table = arrow.table({"text": ["a", "b", None], "label": [1, 0, 1], "tags": [["x", "y"], [], None]})
+    path = str(tmp_path / "a.parquet")
+    pyarrow.parquet.write_table(table.slice(0, 2), path)
+    assert read_labelled(path, Columns(("text",), "label"))[1] == Labelled(("b",), "0", f"{path}: row 2")
+    assert read_labelled(path, Columns(("text",), "tags", "labels"))[0].target == ("x", "y")
+    with pytest.raises(AlbertError, match=r"a\.parquet: no column 'gold'; the columns are: text, label, tags"):
+        read_labelled(path, Columns(("text",), "gold"))
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(AlbertError, match=r"a\.parquet: row 3: 'text' is no text but null"):
+        read_labelled(path, Columns(("text",), "label"))
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)  # as where it is not installed
+    with pytest.raises(AlbertError, match=r"a\.parquet: reading Parquet needs pyarrow; pip install pyarrow, or write"):
+        read_labelled(path, Columns(("text",), "label"))
+
+
+def test_other_encodings_are_told(tmp_path):
+    cases = [
+        ("é", "utf-16", "iconv -f utf-16 -t utf-8"),
+        ("é", "utf-16-le", "iconv -f utf-16le -t utf-8"),
+        ("é", "utf-16-be", "iconv -f utf-16be -t utf-8"),
+        ("e", "utf-16-le", r"no plain text; save it as UTF-8 \(it may be UTF-16\)"),
+        ("é", "latin-1", r"not UTF-8 at byte .* line 2\); .* `iconv -f latin1"),
+    ]
+    for letter, encoding, said in cases:
+        (tmp_path / "a.csv").write_bytes(f"text;label\nCaf{letter};x\n".encode(encoding))
+        with pytest.raises(AlbertError, match=said) as caught:
+            read_labelled(str(tmp_path / "a.csv"), Columns(("text",), "label"))
+        assert "\n" not in str(caught.value)
+
+
 BAD = {
     (
         "a.tsv",
@@ -152,7 +227,23 @@ BAD = {
     ("a.tsv", "text\tlabel\nx\t \n", "class"): "line 2: the label in 'label' is missing",
     ("a.jsonl", '{"text": "x", "label": null}\n', "class"): "line 1: 'label' is no class but null",
     ("a.jsonl", '{"text": 3, "label": "y"}\n', "class"): "line 1: 'text' is no text but 3",
-    ("a.jsonl", '["x", "y"]\n', "class"): "line 1: a JSON object is needed, this is a list",
+    (
+        "a.jsonl",
+        '["x", "y"]\n',
+        "class",
+    ): r"line 1: a JSON object is needed, this is a list; name .* one array \*\.json",
+    ("a.xlsx", "PK", "class"): "labelled texts are read from .*; save the sheet as CSV",
+    (
+        "a.tsv",
+        "well made\tgood\n",
+        "class",
+    ): r"no column 'text'; .*--task\.label-column, or by number \(1, 2, \.\.\.\) if",
+    ("a.csv", "text;label\nx\n", "class"): r"line 2: 1 columns, the header has 2.*; quote cells that hold a semicolon",
+    ("a.json", '[{"text": "x"}]\n', "class"): "record 1: no column 'label'; the columns are: text",
+    ("a.json", '[{"text": "x", "label": "y"}, 3]\n', "class"): "record 2: a JSON object is needed, this is a int",
+    ("a.json", '[{"text": "x"\n', "class"): "a.json: not JSON .*; give an array of objects, or an object a line",
+    ("a.json", "[]\n", "class"): "no rows in it",
+    ("a.parquet", "PAR1", "class"): "a.parquet: not Parquet .*; copy it again",
     ("a.jsonl", '{"text": "x"\n', "class"): "line 1: not JSON",
     (
         "a.tsv",
@@ -181,7 +272,7 @@ BAD = {
         "class",
     ): r"line 1: no column 'label'; the columns are: text, 'label\\rx', y; name",
     ("a.tsv", "text\tlabel\n", "class"): "no rows in it",
-    ("a.txt", "x\ty\n", "class"): "labelled texts are read from .tsv, .csv and .jsonl files",
+    ("a.txt", "x\ty\n", "class"): "labelled texts are read from .tsv, .csv, .jsonl, .json and .parquet files",
 }
 
 

@@ -1,17 +1,18 @@
-"""Labelled texts from TSV, CSV and JSON lines.
+"""Labelled texts from TSV, CSV, JSON and Parquet.
 
     text<TAB>label            Labelled(("Well made.",), "good", "train.tsv: line 2")
     Well made.<TAB>good
 
 A .tsv has no quoting: a quotation mark is a character, as in the files of GLUE. A .csv is quoted by RFC 4180 and may
-hold line ends inside quotes. Both begin with a line of column names.
+hold line ends inside quotes; between its cells stand commas, or what else separates the columns that are asked for in
+its first line. Both begin with a line of column names, unless columns are asked for by number ("1", "2").
 """
 
 import csv
 import json
 import math
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,7 +31,8 @@ Target = str | tuple[str, ...] | float
 class Columns:
     """Which columns hold the texts and the target."""
 
-    texts: tuple[str, ...]  # one or two names of columns, keys of a JSON object or features of a dataset
+    # one or two names of columns, keys of a JSON object or features of a dataset; of a table without a header numbers
+    texts: tuple[str, ...]
     label: str  # that of the target
     target: Literal["class", "labels", "number"] = "class"  # one name, any number of names, or a real value
     separator: str = ","  # between the names of a cell under "labels"; in JSON they are a list
@@ -39,10 +41,15 @@ class Columns:
     def names(self) -> tuple[str, ...]:
         return (*self.texts, self.label)
 
+    @property
+    def numbered(self) -> bool:
+        """Whether columns are asked for by number, from 1."""
+        return all(name.isdecimal() for name in self.names)
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """texts: one or two; target: as `Columns.target` says; where: file and line."""
+    """texts: one or two; target: as `Columns.target` says; where: file and line, record or row."""
 
     texts: tuple[str, ...]
     target: Target
@@ -54,13 +61,15 @@ def read_labelled(path: str, columns: Columns) -> list[Labelled]:
 
     Raises AlbertError, naming file and line: a column that is missing (the others get listed), a row of another width
     than the header, an empty text, one of more than 200,000 characters or with a NUL, a label that is missing or of
-    another kind; or a name that ends in none of .tsv, .csv, .jsonl (each also with .gz), or a file without rows.
+    another kind; or a name that ends in none of .tsv, .csv, .jsonl, .json (each also with .gz) and .parquet, or a file
+    without rows.
     """
-    kind = path.removesuffix(".gz").rpartition(".")[2]
-    readers = {"tsv": _table, "csv": _table, "jsonl": _json_lines}
-    if kind not in readers:
-        raise AlbertError(f"{path}: labelled texts are read from .tsv, .csv and .jsonl files, or tfds:NAME")
-    found = [make(f"{path}: line {number}", record, columns) for number, record in readers[kind](path, kind, columns)]
+    kind = path.removesuffix(".gz").rpartition(".")[2].lower()
+    if kind not in _READERS:
+        office = "; save the sheet as CSV" if kind in ("xlsx", "xls", "ods") else ""
+        kinds = ".tsv, .csv, .jsonl, .json and .parquet files, or tfds:NAME"
+        raise AlbertError(f"{path}: labelled texts are read from {kinds}{office}")
+    found = [make(f"{path}: {where}", record, columns) for where, record in _READERS[kind](path, columns)]
     if not found:
         raise AlbertError(f"{path}: no rows in it; give one labelled text a line")
     return found
@@ -74,37 +83,68 @@ def make(where: str, record: Mapping[str, Any], columns: Columns) -> Labelled:
 
 # ---- files to records: (line, cells by column name) of each row
 
+_Records = Iterator[tuple[str, dict[str, Any]]]
 
-def _table(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, dict[str, str]]]:
+
+def _tsv(path: str, columns: Columns) -> _Records:
+    lines = ((number, line.split("\t")) for number, line in numbered_lines(path, MAX_LINE_BYTES) if line.strip())
+    return _table(path, lines, columns, "a cell cannot hold a tab")
+
+
+def _csv(path: str, columns: Columns) -> _Records:
+    separator = _separator(path, columns)
+    return _table(path, _csv_rows(path, separator), columns, f"quote cells that hold a {_SEPARATORS[separator]}")
+
+
+def _table(path: str, rows: Iterable[tuple[int, list[str]]], columns: Columns, advice: str) -> _Records:
     header: list[str] = []
-    tsv = ((number, line.split("\t")) for number, line in numbered_lines(path, MAX_LINE_BYTES) if line.strip())
-    for number, cells in _csv_rows(path) if kind == "csv" else tsv:
-        refuse(f"{path}: line {number}: {complaint}" for complaint in _row_flaws(kind, header, cells, columns))
+    for number, cells in rows:
+        if not header and columns.numbered and not {*columns.names} <= {cell.strip() for cell in cells}:
+            header = [str(column) for column in range(1, len(cells) + 1)]
+            refuse(f"{path}: line {number}: {complaint}" for complaint in _missing(header, columns))
+        refuse(f"{path}: line {number}: {complaint}" for complaint in _row_flaws(header, cells, columns, advice))
         if header:
-            yield number, dict(zip(header, cells, strict=True))
+            yield f"line {number}", dict(zip(header, cells, strict=True))
         else:
             header = [cell.strip() for cell in cells]
 
 
-def _row_flaws(kind: str, header: list[str], cells: list[str], columns: Columns) -> Iterator[str]:
+def _row_flaws(header: list[str], cells: list[str], columns: Columns, advice: str) -> Iterator[str]:
     """What is wrong with a row, or with the header where there is none yet."""
     if not header:
         names = [cell.strip() for cell in cells]
-        yield from _missing(names, columns)
+        by_number = ", or by number (1, 2, ...) if this line is no header"
+        yield from (flaw + by_number for flaw in _missing(names, columns))
         for name in columns.names:
             if names.count(name) > 1:
                 yield f"two columns are called {name!r}; rename one of them"
     elif len(cells) != len(header):
         yield (
-            f"{len(cells)} columns, the header has {len(header)} ({', '.join(header)}); "
-            f"{'quote cells that hold a comma' if kind == 'csv' else 'a cell cannot hold a tab'}"
+            f"{len(cells)} columns, the {'first line' if columns.numbered else 'header'} has {len(header)} "
+            f"({', '.join(header)}); {advice}"
         )
 
 
-def _csv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+
+
+def _separator(path: str, columns: Columns) -> str:
+    """What stands between the cells of a CSV file: that by which its first line has the columns that are asked for, or
+    as many of them; a comma in doubt."""
+    first = next((line for _, line in numbered_lines(path, MAX_LINE_BYTES) if line.strip()), "")
+    for separator in _SEPARATORS:
+        # Not strict: a header that is not CSV is told when the rows are read.
+        cells = [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])]
+        if {*columns.names} <= {*cells} or (columns.numbered and len(cells) >= max(map(int, columns.names))):
+            return separator
+    return ","
+
+
+def _csv_rows(path: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     before = csv.field_size_limit(MAX_LINE_BYTES)  # of the whole process, so it is set back
     # strict: a quotation mark that is not closed is an error, and does not swallow the rest of the file as one cell.
-    rows = csv.reader((line + "\n" for _, line in numbered_lines(path, MAX_LINE_BYTES)), strict=True)
+    lines = (line + "\n" for _, line in numbered_lines(path, MAX_LINE_BYTES))
+    rows = csv.reader(lines, strict=True, delimiter=separator)
     number = 0  # lines read so far: a row may have several
     advice = "close the quotes, double those inside"
     try:
@@ -117,7 +157,7 @@ def _csv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(before)
 
 
-def _json_lines(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(path: str, columns: Columns) -> _Records:
     number, advice = 0, "give one object a line"
     with retold(lambda message: f"{path}: line {number}: not JSON ({message}); {advice}", ValueError, RecursionError):
         for number, line in numbered_lines(path, MAX_LINE_BYTES):
@@ -125,8 +165,45 @@ def _json_lines(path: str, kind: str, columns: Columns) -> Iterator[tuple[int, d
                 continue
             record = json.loads(line)
             if not isinstance(record, dict):
-                raise AlbertError(f"{path}: line {number}: a JSON object is needed, this is a {type(record).__name__}")
-            yield number, record
+                needed = f"a JSON object is needed, this is a {type(record).__name__}"
+                hint = "; name a file that is one array *.json" if isinstance(record, list) else ""
+                raise AlbertError(f"{path}: line {number}: {needed}{hint}")
+            yield f"line {number}", record
+
+
+def _json(path: str, columns: Columns) -> _Records:
+    """One array of objects, or lines of objects, as both are called so."""
+    lines = [line for _, line in numbered_lines(path, MAX_LINE_BYTES)]
+    if not next((line for line in lines if line.strip()), "").lstrip().startswith("["):
+        yield from _json_lines(path, columns)
+        return
+    advice = "give an array of objects, or an object a line"
+    with retold(lambda message: f"{path}: not JSON ({message}); {advice}", ValueError, RecursionError):
+        records = json.loads("\n".join(lines))
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, dict):
+            raise AlbertError(f"{path}: record {number}: a JSON object is needed, this is a {type(record).__name__}")
+        yield f"record {number}", record
+
+
+def _parquet(path: str, columns: Columns) -> _Records:
+    advice = "pip install pyarrow, or write the table as JSON lines"
+    with retold(lambda _: f"{path}: reading Parquet needs pyarrow; {advice}", ImportError):
+        import pyarrow.parquet
+    # pyarrow's own errors are ValueErrors and OSErrors.
+    with retold(lambda message: f"{path}: not Parquet ({message[:100]}); copy it again", ValueError, OSError):
+        file = pyarrow.parquet.ParquetFile(path)
+        refuse(f"{path}: {complaint}" for complaint in _missing(file.schema_arrow.names, columns))
+        number = 0
+        for batch in file.iter_batches(columns=list(columns.names)):
+            for record in batch.to_pylist():
+                number += 1
+                yield f"row {number}", record
+
+
+_READERS: dict[str, Callable[[str, Columns], _Records]] = {
+    "tsv": _tsv, "csv": _csv, "jsonl": _json_lines, "json": _json, "parquet": _parquet,
+}  # fmt: skip
 
 
 # ---- what cells say

@@ -10,6 +10,7 @@ import numpy as np
 from albert_jax.data.store import paths
 from albert_jax.data.store.documents import SPLITS
 from albert_jax.data.store.store import DocumentStore
+from albert_jax.data.text.json_tokenizer import JsonTokenizer
 from albert_jax.data.text.tokenizers import AnyTokenizer, load
 from albert_jax.data.text.vocabulary import CHOICES_FILE
 from albert_jax.data.text.wordpiece import WordPieceTokenizer
@@ -86,14 +87,19 @@ class Summary:
 
 
 def inspect(path: str | Path) -> str:
-    """A page of text about a prepared directory, a vocabulary directory, a SentencePiece model file or a vocab.txt.
+    """A page of text about a prepared directory, a vocabulary directory, a SentencePiece model, a vocab.txt or a
+    tokenizer.json.
 
     Raises AlbertError when `path` is none of these, or damaged.
     """
     path = Path(path)
     if (path / paths.MANIFEST).exists():
         return describe_prepared(path)
-    if (path / CHOICES_FILE).exists() or path.suffix == ".model" or path.name == WordPieceTokenizer.FILE:
+    if (
+        (path / CHOICES_FILE).exists()
+        or path.suffix == ".model"
+        or path.name in (WordPieceTokenizer.FILE, JsonTokenizer.FILE)
+    ):
         return describe_vocabulary(load(path), str(path))
     raise AlbertError(f"{path}: neither a prepared directory ({paths.MANIFEST}) nor a vocabulary ({CHOICES_FILE})")
 

@@ -135,7 +135,7 @@ def numbered_lines(path: str, max_line_bytes: int) -> Iterator[tuple[int, str]]:
 def flaw(text: str) -> str:
     """Why a string is not text, and what to do; "" where it is."""
     if (position := text.find("\0")) >= 0:
-        return f"character {position} is NUL, so this is no plain text; save it as UTF-8"
+        return f"character {position} is NUL, so this is no plain text; save it as UTF-8 (it may be UTF-16)"
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -145,7 +145,11 @@ def flaw(text: str) -> str:
 
 def how_to_convert(start: bytes) -> str:
     """What to do with bytes that are not UTF-8 and begin with `start`."""
-    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
+    # UTF-16 without a byte order mark: every second byte of Western text is NUL.
+    halves = {"utf-16le": start[1:1000:2], "utf-16be": start[:1000:2]}
+    encoding = next((name for name, half in halves.items() if b"\0" in half), "latin1")
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
     return f"convert it, for example with `iconv -f {encoding} -t utf-8`"
 
 

@@ -58,7 +58,7 @@ def normalize_with_offsets(text: str, choices: Normalization) -> tuple[str, np.n
             characters.append(" ")
             spans.append((previous_end, word.start()))
         previous_end = word.end()
-        for start, end in _starter_runs(text, word.start(), word.end()):
+        for start, end in starter_runs(text, word.start(), word.end()):
             run = text[start:end]
             if not run.isascii():
                 run = unicodedata.normalize("NFKD", run)
@@ -73,7 +73,7 @@ def normalize_with_offsets(text: str, choices: Normalization) -> tuple[str, np.n
     return lowered, np.asarray(spans, np.int64).reshape(-1, 2)
 
 
-def _starter_runs(text: str, start: int, end: int) -> list[tuple[int, int]]:
+def starter_runs(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """[start, end) cut into runs of a character and its combining marks."""
     if text.isascii():
         return [(position, position + 1) for position in range(start, end)]
