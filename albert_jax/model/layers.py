@@ -73,23 +73,33 @@ def platform() -> str:
 
 
 @jax.custom_vjp
-def bfloat16_product(x: Array, kernel: Array) -> Array:
-    """x [R, I] @ kernel [I, O] in bfloat16 with float32 sums -> bfloat16 [R, O], as a CPU's matrix unit does it."""
-    # XLA:CPU uses the unit (AMX, AVX512-BF16) where two bfloat16 factors make a float32 result, and only there: any
-    # other product it first converts to float32, at a sixth of the speed (benchmarks/step_parts.py).
-    return jnp.dot(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32).astype(x.dtype)
+def product(x_RxI: Array, kernel_IxO: Array) -> Array:
+    """x @ kernel in the dtype of x with float32 sums, float32 [R, O]; the backward pass has factors of that dtype too,
+    and does not round the gradient of a float32 kernel."""
+    # XLA:CPU uses a CPU's matrix unit (AMX, AVX512-BF16) where two bfloat16 factors make a float32 result, and only
+    # there: any other product is first converted to float32, at a sixth of the speed (benchmarks/step_parts.py).
+    return jnp.dot(x_RxI, kernel_IxO.astype(x_RxI.dtype), preferred_element_type=jnp.float32)
 
 
-def _bfloat16_product_bwd(factors: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    x, kernel = factors
-    back = lax.dot_general(grad, kernel.astype(grad.dtype), (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    # The unit wants the summed axis last in the first factor. Without a layout of its own the transposition would be
-    # folded back into the product.
-    columns = with_layout_constraint(x.T, Layout(major_to_minor=(0, 1)))
-    return back.astype(x.dtype), jnp.dot(columns, grad, preferred_element_type=jnp.float32)
+def _product_bwd(factors: tuple[Array, Array], grad_RxO: Array) -> tuple[Array, Array]:
+    x_RxI, kernel_IxO = factors
+    # The automatic rule would multiply float32 by bfloat16, which no matrix unit does.
+    grad_RxO, kernel_IxO = grad_RxO.astype(x_RxI.dtype), kernel_IxO.astype(x_RxI.dtype)
+    x_grad = lax.dot_general(grad_RxO, kernel_IxO, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    kernel_grad = jnp.dot(_columns(x_RxI), grad_RxO, preferred_element_type=jnp.float32)
+    return x_grad.astype(x_RxI.dtype), kernel_grad
 
 
-bfloat16_product.defvjp(lambda x, kernel: (bfloat16_product(x, kernel), (x, kernel)), _bfloat16_product_bwd)
+def _columns(x_RxI: Array) -> Array:
+    """x^T, with a layout of its own where that is faster."""
+    if x_RxI.dtype == jnp.bfloat16 and platform() == "cpu":
+        # The unit wants the summed axis last in the first factor; without a layout the transposition would be folded
+        # back into the product.
+        return with_layout_constraint(x_RxI.T, Layout(major_to_minor=(0, 1)))
+    return x_RxI.T
+
+
+product.defvjp(lambda x, kernel: (product(x, kernel), (x, kernel)), _product_bwd)
 
 
 def dense(x: Array, kernel: Array, bias: Array) -> Array:
@@ -99,10 +109,11 @@ def dense(x: Array, kernel: Array, bias: Array) -> Array:
     rows = x.reshape(-1, x.shape[-1])
     # The cast of the stored float32 kernel stands here, not with the caller, so that the gradient of a shared kernel is
     # summed over the layers in float32.
-    on_cpu = x.dtype == jnp.bfloat16 and platform() == "cpu" and not _mesh_axes.get()
-    product = bfloat16_product(rows, kernel) if on_cpu else rows @ kernel.astype(x.dtype)
-    product = (product + bias).astype(x.dtype)
-    return product.reshape(*x.shape[:-1], kernel.shape[-1])
+    # On other devices the plain product has float32 sums anyway, and where a mesh divides it, a float32 result would
+    # double what crosses the network.
+    on_cpu = x.dtype == jnp.bfloat16 and platform() == "cpu"
+    multiplied = product(rows, kernel) if on_cpu else rows @ kernel.astype(x.dtype)
+    return (multiplied + bias).astype(x.dtype).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def layer_norm(x: Array, scale: Array, bias: Array, eps: float = 1e-12) -> Array:

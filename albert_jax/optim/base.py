@@ -22,7 +22,7 @@ class Schedule:
 
     warmup_steps: int = knob(0, at_least=0)  # steps over which the rate rises linearly from 0 to its peak
     warmup_share: float = knob(0.0, at_least=0, at_most=1)  # the same as a share of the run, instead of warmup_steps
-    # share of the run, after warm-up, that stays at the peak before decay begins (warm-up, stable, decay); 0 decays at once
+    # share of the run, after warm-up, that stays at the peak before decay begins; 0 decays at once
     stable_share: float = knob(0.0, at_least=0, below=1)
     decay_power: float = knob(1.0, above=0)  # exponent of the decay; 1.0 is linear (ALBERT), 0.5 the LAMB paper's
     end_fraction: float = knob(0.0, at_least=0)  # rate at the last step as a share of the peak
@@ -60,8 +60,8 @@ class Schedule:
             yield f"optim.schedule.warmup_share is {given}; give one of them, 0 for the other"
         if self.stable_share and self.warmup(total_steps) + self.stable_share * total_steps >= total_steps:
             yield (
-                f"optim.schedule.stable_share {self.stable_share:g} and the warm-up of {self.warmup(total_steps)} steps "
-                f"leave nothing of {total_steps} steps to decay; lower one of them"
+                f"optim.schedule.stable_share {self.stable_share:g} and the warm-up of {self.warmup(total_steps)} "
+                f"steps leave nothing of {total_steps} steps to decay; lower one of them"
             )
         if self.warmup(total_steps) > total_steps:
             given = f"{self.warmup_steps} but the run has {total_steps} steps"

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from optax.contrib import scale_by_muon
+from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from albert_jax.fields import knob
 from albert_jax.optim import links
@@ -29,7 +29,9 @@ class Muon(Optimizer):
     weight_decay: float = knob(0.01, at_least=0)  # times the parameter, added to the update
 
     def build(self, total_steps: int, params: Any) -> optax.GradientTransformation:
-        orthogonal = optax.chain(scale_by_muon(beta=self.momentum), _scale_to_rms(self.rms))
+        orthogonal = optax.chain(
+            scale_by_muon(beta=self.momentum, weight_dimension_numbers=_matrices), _scale_to_rms(self.rms)
+        )
         return self.chain(
             total_steps,
             params,
@@ -49,6 +51,10 @@ def _kinds(params: Any) -> Any:
         return "muon" if "/encoder/" in path and path.endswith("/kernel") else "adam"
 
     return map_with_path(kind, params)
+
+
+def _matrices(updates: Any) -> Any:
+    return jax.tree.map(lambda _: MuonDimensionNumbers(reduction_axis=0, output_axis=1), updates)
 
 
 def _scale_to_rms(rms: float) -> optax.GradientTransformation:
