@@ -25,7 +25,7 @@ from albert_jax.telemetry.watch import WatchConfig
 def experiment() -> Experiment:
     return Experiment(
         name="pretrain_small",
-        model=albert("small", vocab_size=0),
+        model=albert("small", vocab_size=0, scan=False, compute_dtype="bfloat16"),
         task=Pretrain(data="runs/small/corpus", pairs=PairConfig(max_length=128), masks=MaskConfig()),
         optim=Muon(peak_lr=3e-3, schedule=Schedule(warmup_steps=200, stable_share=0.6)),
         steps=7000,

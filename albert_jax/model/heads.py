@@ -37,7 +37,7 @@ class MaskedLanguageHead(nnx.Module):
         picked_BxPxD = jnp.take_along_axis(hidden_BxSxD, positions_BxP[..., None], axis=1)
         x_BxPxE = self.layer_norm(self.activation(self.dense(picked_BxPxD)))
         B, P, E = x_BxPxE.shape
-        return product(x_BxPxE.reshape(-1, E), table_VxE.T).reshape(B, P, -1) + self.bias[...]
+        return product(x_BxPxE.reshape(-1, E), table_VxE, 1).reshape(B, P, -1) + self.bias[...]
 
     def logits(self, encoded: AlbertOutput, table: Array, positions: Any, keys: Any) -> Logits:
         return {} if positions is None else {"mlm_logits": self(encoded.hidden, positions, table)}

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -72,22 +73,27 @@ def platform() -> str:
     return jax.default_backend() if device is None else str(device.platform)
 
 
-@jax.custom_vjp
-def product(x_RxI: Array, kernel_IxO: Array) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x_RxI: Array, kernel: Array, axis: int = 0) -> Array:
     """x @ kernel in the dtype of x with float32 sums, float32 [R, O]; the backward pass has factors of that dtype too,
-    and does not round the gradient of a float32 kernel."""
+    and does not round the gradient of a float32 kernel. `axis` is that of I: 0 of a kernel [I, O], 1 of a table [O, I].
+    """
     # XLA:CPU uses a CPU's matrix unit (AMX, AVX512-BF16) where two bfloat16 factors make a float32 result, and only
     # there: any other product is first converted to float32, at a sixth of the speed (benchmarks/step_parts.py).
-    return jnp.dot(x_RxI, kernel_IxO.astype(x_RxI.dtype), preferred_element_type=jnp.float32)
+    return _contract(x_RxI, kernel.astype(x_RxI.dtype), axis)
 
 
-def _product_bwd(factors: tuple[Array, Array], grad_RxO: Array) -> tuple[Array, Array]:
-    x_RxI, kernel_IxO = factors
+def _contract(x: Array, kernel: Array, axis: int) -> Array:
+    return lax.dot_general(x, kernel, (((1,), (axis,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _product_bwd(axis: int, factors: tuple[Array, Array], grad_RxO: Array) -> tuple[Array, Array]:
+    x_RxI, kernel = factors
     # The automatic rule would multiply float32 by bfloat16, which no matrix unit does.
-    grad_RxO, kernel_IxO = grad_RxO.astype(x_RxI.dtype), kernel_IxO.astype(x_RxI.dtype)
-    x_grad = lax.dot_general(grad_RxO, kernel_IxO, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    kernel_grad = jnp.dot(_columns(x_RxI), grad_RxO, preferred_element_type=jnp.float32)
-    return x_grad.astype(x_RxI.dtype), kernel_grad
+    grad_RxO = grad_RxO.astype(x_RxI.dtype)
+    x_grad = _contract(grad_RxO, kernel.astype(x_RxI.dtype), 1 - axis).astype(x_RxI.dtype)
+    first, second = (x_RxI, grad_RxO) if axis == 0 else (grad_RxO, x_RxI)
+    return x_grad, _contract(_columns(first), second, 0)
 
 
 def _columns(x_RxI: Array) -> Array:
@@ -99,7 +105,7 @@ def _columns(x_RxI: Array) -> Array:
     return x_RxI.T
 
 
-product.defvjp(lambda x, kernel: (product(x, kernel), (x, kernel)), _product_bwd)
+product.defvjp(lambda x, kernel, axis: (product(x, kernel, axis), (x, kernel)), _product_bwd)
 
 
 def dense(x: Array, kernel: Array, bias: Array) -> Array:

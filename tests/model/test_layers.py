@@ -154,11 +154,19 @@ def test_dropout_of_rate_zero_draws_nothing():
         layers.dropout(x, 1.5, keys)
 
 
-def test_a_bfloat16_product_has_float32_sums_in_both_passes():
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_bfloat16_product_has_float32_sums_in_both_passes(axis):
     x, kernel, grad = (jnp.bfloat16(_random(i, *shape)) for i, shape in enumerate(((300, 24), (24, 40), (300, 40))))
     exact = [np.asarray(a, np.float64) for a in (x, kernel, grad)]
-    value, backward = jax.vjp(layers.product, x, kernel.astype(jnp.float32))
-    x_grad, kernel_grad = backward(grad.astype(jnp.float32))
+    table = (kernel.T if axis else kernel).astype(jnp.float32)
+
+    @jax.jit
+    def both(x, table, grad):
+        value, backward = jax.vjp(lambda *factors: layers.product(*factors, axis), x, table)
+        return value, *backward(grad)
+
+    value, x_grad, kernel_grad = both(x, table, grad.astype(jnp.float32))
+    kernel_grad = kernel_grad.T if axis else kernel_grad
     assert (value.dtype, x_grad.dtype, kernel_grad.dtype) == (jnp.float32, jnp.bfloat16, jnp.float32)
     np.testing.assert_allclose(value, exact[0] @ exact[1], atol=2e-5)
     np.testing.assert_allclose(kernel_grad, exact[0].T @ exact[2], atol=1e-4)  # bfloat16 sums would be off by 0.1
