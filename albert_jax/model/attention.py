@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from albert_jax.errors import refuse
-from albert_jax.model.layers import dropout
+from albert_jax.model.layers import dropout, platform
 
 # Added to the scores of masked keys, as google-research/albert does. Beside any real key exp(-10000) is exactly 0 in
 # float32, and a row whose keys are all masked still has finite scores.
@@ -47,10 +47,7 @@ def _kernel_misfits(name: str, dropout_rate: float) -> Iterator[str]:
             f"model.attention {name!r} cannot drop attention probabilities; set model.attention_dropout to 0 "
             "or model.attention to 'xla'"
         )
-    # The surrounding mesh may be of devices that are not here (`plan` compiles for a slice from a laptop); without a
-    # mesh the program is for this machine.
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    found = jax.default_backend() if device is None else device.platform
+    found = platform()
     wanted = "tpu" if name == "splash" else "gpu"
     if found != wanted:
         yield (

@@ -100,6 +100,7 @@ class AlbertConfig:
 _SIZES: dict[str, dict[str, int]] = {
     "tiny": dict(hidden_size=128, layers=2, heads=2, feed_forward_size=512, embedding_size=64, max_positions=128),
     "mini": dict(hidden_size=128, layers=2, heads=4, feed_forward_size=512, embedding_size=64, max_positions=128),
+    "small": dict(hidden_size=256, layers=4, heads=4, feed_forward_size=1024, max_positions=256),
     "base": dict(hidden_size=768, layers=12, heads=12, feed_forward_size=3072),
     "large": dict(hidden_size=1024, layers=24, heads=16, feed_forward_size=4096),
     "xlarge": dict(hidden_size=2048, layers=24, heads=16, feed_forward_size=8192),
@@ -108,7 +109,8 @@ _SIZES: dict[str, dict[str, int]] = {
 
 
 def albert(size: str, version: int = 2, **changes: Any) -> AlbertConfig:
-    """A published size ("base", "large", "xlarge", "xxlarge") or one of ours ("tiny" for tests, "mini" for the demo),
+    """A published size ("base", "large", "xlarge", "xxlarge") or one of ours ("tiny" for tests, "mini" for the demo,
+    "small" for the box),
     with the fields `changes`. Raises AlbertError for an unknown size or version."""
     if size not in _SIZES:
         raise AlbertError(f"no ALBERT size {size!r}; there are {', '.join(_SIZES)}")

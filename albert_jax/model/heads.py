@@ -12,7 +12,7 @@ from jax import Array
 
 from albert_jax.model.albert import Albert, AlbertOutput
 from albert_jax.model.config import AlbertConfig
-from albert_jax.model.layers import Dense, Dropout, LayerNorm, activation, fold
+from albert_jax.model.layers import Dense, Dropout, LayerNorm, activation, fold, product
 
 Logits = dict[str, Array]  # by name, float32 whatever the compute dtype
 
@@ -36,8 +36,8 @@ class MaskedLanguageHead(nnx.Module):
         # Only at P positions: [B, S, V] logits would outweigh everything else in memory.
         picked_BxPxD = jnp.take_along_axis(hidden_BxSxD, positions_BxP[..., None], axis=1)
         x_BxPxE = self.layer_norm(self.activation(self.dense(picked_BxPxD)))
-        logits = jnp.einsum("bpe,ve->bpv", x_BxPxE, table_VxE.astype(x_BxPxE.dtype), preferred_element_type=jnp.float32)
-        return logits + self.bias[...]
+        B, P, E = x_BxPxE.shape
+        return product(x_BxPxE.reshape(-1, E), table_VxE, 1).reshape(B, P, -1) + self.bias[...]
 
     def logits(self, encoded: AlbertOutput, table: Array, positions: Any, keys: Any) -> Logits:
         return {} if positions is None else {"mlm_logits": self(encoded.hidden, positions, table)}

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import PartitionSpec as P
 
 from albert_jax.errors import AlbertError, refuse
@@ -63,6 +65,49 @@ def activation(name: str) -> Activation:
     return _ACTIVATIONS[name]
 
 
+def platform() -> str:
+    """What the program that is being traced is for: "cpu", "gpu" or "tpu"."""
+    # The surrounding mesh may be of devices that are not here (`plan` compiles for a slice from a laptop); without a
+    # mesh the program is for this machine.
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else str(device.platform)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x_RxI: Array, kernel: Array, axis: int = 0) -> Array:
+    """x @ kernel in the dtype of x with float32 sums, float32 [R, O]; the backward pass has factors of that dtype too,
+    and does not round the gradient of a float32 kernel. `axis` is that of I: 0 of a kernel [I, O], 1 of a table [O, I].
+    """
+    # XLA:CPU uses a CPU's matrix unit (AMX, AVX512-BF16) where two bfloat16 factors make a float32 result, and only
+    # there: any other product is first converted to float32, at a sixth of the speed (benchmarks/step_parts.py).
+    return _contract(x_RxI, kernel.astype(x_RxI.dtype), axis)
+
+
+def _contract(x: Array, kernel: Array, axis: int) -> Array:
+    return lax.dot_general(x, kernel, (((1,), (axis,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _product_bwd(axis: int, factors: tuple[Array, Array], grad_RxO: Array) -> tuple[Array, Array]:
+    x_RxI, kernel = factors
+    # The automatic rule would multiply float32 by bfloat16, which no matrix unit does.
+    grad_RxO = grad_RxO.astype(x_RxI.dtype)
+    x_grad = _contract(grad_RxO, kernel.astype(x_RxI.dtype), 1 - axis).astype(x_RxI.dtype)
+    first, second = (x_RxI, grad_RxO) if axis == 0 else (grad_RxO, x_RxI)
+    return x_grad, _contract(_columns(first), second, 0)
+
+
+def _columns(x_RxI: Array) -> Array:
+    """x^T, with a layout of its own where that is faster."""
+    if x_RxI.dtype == jnp.bfloat16 and platform() == "cpu":
+        # The unit wants the summed axis last in the first factor; without a layout the transposition would be folded
+        # back into the product.
+        return with_layout_constraint(x_RxI.T, Layout(major_to_minor=(0, 1)))
+    return x_RxI.T
+
+
+product.defvjp(lambda x, kernel, axis: (product(x, kernel, axis), (x, kernel)), _product_bwd)
+
+
 def dense(x: Array, kernel: Array, bias: Array) -> Array:
     """x [..., I] @ kernel [I, O] + bias [O] -> [..., O]; the product is in the dtype of `x`."""
     # A product of two matrices whatever the shape of `x`: only then does XLA:CPU form the kernel's gradient without
@@ -70,8 +115,11 @@ def dense(x: Array, kernel: Array, bias: Array) -> Array:
     rows = x.reshape(-1, x.shape[-1])
     # The cast of the stored float32 kernel stands here, not with the caller, so that the gradient of a shared kernel is
     # summed over the layers in float32.
-    product = (rows @ kernel.astype(x.dtype) + bias).astype(x.dtype)
-    return product.reshape(*x.shape[:-1], kernel.shape[-1])
+    # On other devices the plain product has float32 sums anyway, and where a mesh divides it, a float32 result would
+    # double what crosses the network.
+    on_cpu = x.dtype == jnp.bfloat16 and platform() == "cpu"
+    multiplied = product(rows, kernel) if on_cpu else rows @ kernel.astype(x.dtype)
+    return (multiplied + bias).astype(x.dtype).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def layer_norm(x: Array, scale: Array, bias: Array, eps: float = 1e-12) -> Array:

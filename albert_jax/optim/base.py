@@ -18,10 +18,12 @@ RATE = "give a rate of at least 0"  # advice about a peak_lr out of range
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over the steps of a run: linear warm-up, then polynomial decay."""
+    """Learning rate over the steps of a run: linear warm-up, then its peak for a while, then polynomial decay."""
 
     warmup_steps: int = knob(0, at_least=0)  # steps over which the rate rises linearly from 0 to its peak
     warmup_share: float = knob(0.0, at_least=0, at_most=1)  # the same as a share of the run, instead of warmup_steps
+    # share of the run, after warm-up, that stays at the peak before decay begins; 0 decays at once
+    stable_share: float = knob(0.0, at_least=0, below=1)
     decay_power: float = knob(1.0, above=0)  # exponent of the decay; 1.0 is linear (ALBERT), 0.5 the LAMB paper's
     end_fraction: float = knob(0.0, at_least=0)  # rate at the last step as a share of the peak
     # step that decay counts from: "warmup_end" (the peak is reached, then decays), or "step_zero" as in the original,
@@ -40,6 +42,7 @@ class Schedule:
         refuse(self._flaws(total_steps))
         warmup = self.warmup(total_steps)
         start = warmup if self.decay_from == "warmup_end" else 0
+        start += round(self.stable_share * total_steps)
 
         def rate(step: jax.Array | int) -> jax.Array:
             # Not optax.polynomial_schedule: `step_zero` needs warm-up and decay to overlap, which no join of two can.
@@ -55,6 +58,11 @@ class Schedule:
         if self.warmup_share and self.warmup_steps:
             given = f"{self.warmup_share:g} and warmup_steps {self.warmup_steps}"
             yield f"optim.schedule.warmup_share is {given}; give one of them, 0 for the other"
+        if self.stable_share and self.warmup(total_steps) + self.stable_share * total_steps >= total_steps:
+            yield (
+                f"optim.schedule.stable_share {self.stable_share:g} and the warm-up of {self.warmup(total_steps)} "
+                f"steps leave nothing of {total_steps} steps to decay; lower one of them"
+            )
         if self.warmup(total_steps) > total_steps:
             given = f"{self.warmup_steps} but the run has {total_steps} steps"
             yield f"optim.schedule.warmup_steps is {given}; lower it, or raise steps"

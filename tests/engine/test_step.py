@@ -76,6 +76,18 @@ def test_losses_are_global_means_of_the_parts_that_count():
     np.testing.assert_allclose(tied, 0.25)
 
 
+def test_the_gradient_of_the_loss_is_softmax_minus_one_hot():
+    random = np.random.default_rng(0)
+    logits = jnp.asarray(3 * random.standard_normal((3, 2, 5)), jnp.float32)
+    labels, weights = np.array([[0, 1], [2, 3], [4, 0]]), jnp.asarray(random.random((3, 2)), jnp.float32)
+    grads = jax.grad(lambda *given: 7 * cross_entropy(given[0], labels, given[1])[0], argnums=(0, 1))(logits, weights)
+    z = np.asarray(logits, np.float64)
+    shares = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    np.testing.assert_allclose(grads[0], 7 * (shares - np.eye(5)[labels]) * weights[..., None], atol=1e-6)
+    own = np.take_along_axis(shares, labels[..., None], -1)[..., 0]
+    np.testing.assert_allclose(grads[1], -7 * np.log(own), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "optim",
     [

@@ -152,3 +152,40 @@ def test_dropout_of_rate_zero_draws_nothing():
         layers.dropout(x, 0.1, None)
     with pytest.raises(AlbertError, match="1.5"):
         layers.dropout(x, 1.5, keys)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_bfloat16_product_has_float32_sums_in_both_passes(axis):
+    x, kernel, grad = (jnp.bfloat16(_random(i, *shape)) for i, shape in enumerate(((300, 24), (24, 40), (300, 40))))
+    exact = [np.asarray(a, np.float64) for a in (x, kernel, grad)]
+    table = (kernel.T if axis else kernel).astype(jnp.float32)
+
+    @jax.jit
+    def both(x, table, grad):
+        value, backward = jax.vjp(lambda *factors: layers.product(*factors, axis), x, table)
+        return value, *backward(grad)
+
+    value, x_grad, kernel_grad = both(x, table, grad.astype(jnp.float32))
+    kernel_grad = kernel_grad.T if axis else kernel_grad
+    assert (value.dtype, x_grad.dtype, kernel_grad.dtype) == (jnp.float32, jnp.bfloat16, jnp.float32)
+    np.testing.assert_allclose(value, exact[0] @ exact[1], atol=2e-5)
+    np.testing.assert_allclose(kernel_grad, exact[0].T @ exact[2], atol=1e-4)  # bfloat16 sums would be off by 0.1
+    np.testing.assert_allclose(x_grad.astype(jnp.float32), exact[2] @ exact[1].T, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dense_is_the_affine_map_and_its_gradients(dtype):
+    x, kernel, bias = jnp.asarray(_random(0, 2, 30, 24), dtype), _random(1, 24, 40), _random(2, 40)
+    value, backward = jax.vjp(layers.dense, x, kernel, bias)
+    grads = backward(jnp.ones_like(value))
+    exact = np.asarray(x, np.float64)
+    tolerance = {"float32": 1e-5, "bfloat16": 2e-2}[dtype]
+    assert value.dtype == grads[0].dtype == dtype and grads[1].dtype == grads[2].dtype == jnp.float32
+    expected = (
+        np.ones((*exact.shape[:2], 40)) @ kernel.T,
+        exact.sum((0, 1))[:, None].repeat(40, 1),
+        np.full(40, 60.0),
+    )
+    np.testing.assert_allclose(np.asarray(value, np.float64), exact @ kernel + bias, rtol=tolerance, atol=tolerance * 4)
+    for found, exact_one in zip(grads, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(found, np.float64), exact_one, rtol=tolerance, atol=tolerance * 4)

@@ -13,7 +13,7 @@ from albert_jax import experiment as experiments
 from albert_jax.commands.args import parse
 from albert_jax.errors import AlbertError
 from albert_jax.fields import knob
-from albert_jax.optim import AdamW, Lamb, Optimizer, Schedule
+from albert_jax.optim import AdamW, Lamb, Muon, Optimizer, Schedule
 from albert_jax.optim.links import adapts, paths, scale_by_path
 
 TREE = {
@@ -146,6 +146,35 @@ def test_warmup_longer_than_the_run_is_an_error():
         Schedule(warmup_steps=11).build(1.0, 10)
 
 
+@pytest.mark.parametrize(("step", "rate"), [(0, 0.0), (10, 1.0), (60, 1.0), (70, 0.75), (100, 0.0)])
+def test_a_stable_share_stays_at_the_peak_after_warmup(step, rate):
+    schedule = Schedule(warmup_steps=10, stable_share=0.5).build(1.0, 100)
+    assert float(schedule(step)) == pytest.approx(rate)
+
+
+def test_a_stable_share_that_leaves_no_decay_is_an_error():
+    with pytest.raises(AlbertError, match="stable_share 0.9 and the warm-up of 10 steps"):
+        Schedule(warmup_steps=10, stable_share=0.9).build(1.0, 100)
+
+
+def test_muon_turns_encoder_kernels_by_orthogonal_steps_and_the_rest_by_adam():
+    shapes = {"albert": {"encoder": {"kernel": (6, 4), "bias": (4,)}, "embeddings": {"word": (9, 4)}}}
+    is_shape = lambda x: isinstance(x, tuple)  # noqa: E731
+    random = np.random.default_rng(0)
+    params, grads = (jax.tree.map(lambda s: random.standard_normal(s), shapes, is_leaf=is_shape) for _ in range(2))
+    rule = Muon(peak_lr=0.5, weight_decay=0.0, clip_norm=0.0, schedule=Schedule(end_fraction=1.0), rms=0.2)
+    optimizer = rule.build(10, params)
+    updates = optimizer.update(grads, optimizer.init(params), params)[0]["albert"]
+    kernel, table = np.asarray(updates["encoder"]["kernel"]), grads["albert"]["embeddings"]["word"]
+    # The five iterations leave singular values between 0.7 and 1.2; their mean square is the rms asked for.
+    values = np.linalg.svd(kernel)[1] / (0.5 * 0.2 * np.sqrt(6))
+    assert values.min() > 0.6 and values.max() < 1.3 and np.sum(kernel * grads["albert"]["encoder"]["kernel"]) < 0
+    np.testing.assert_allclose(updates["embeddings"]["word"], -0.5 * np.sign(table), rtol=1e-5)
+    np.testing.assert_allclose(
+        updates["encoder"]["bias"], -0.5 * np.sign(grads["albert"]["encoder"]["bias"]), rtol=1e-5
+    )
+
+
 def test_rates_by_path_multiply_and_freeze():
     params = tree(np.random.default_rng(0))
     link = scale_by_path({"^block/": 0.5, "kernel$": 0.1, "word": 0.0}, params)
@@ -178,7 +207,7 @@ def test_a_rate_that_matches_nothing_is_an_error():
         ("--optim.schedule.end-fraction -0.1", "optim.schedule.end_fraction is -0.1; it must not be negative"),
     ],
 )
-@pytest.mark.parametrize("kind", [Lamb, AdamW])
+@pytest.mark.parametrize("kind", [Lamb, AdamW, Muon])
 def test_numbers_out_of_range_are_named(kind, words, message):
     default = dataclasses.replace(experiments.example(), optim=kind())
     with pytest.raises(AlbertError, match=message):
