@@ -153,7 +153,8 @@ def test_another_vocabulary_is_refused_before_anything_is_written(sources, corpu
 def test_a_model_without_a_vocabulary_is_refused_before_anything_is_written(name, sources, corpus, tmp_path):
     place = tmp_path / name
     shutil.copytree(sources / name, place)
-    (place / {"hf": "spiece.model", "tf1": "30k-clean.model"}[name]).unlink()
+    for file in {"hf": ("spiece.model", "tokenizer.json"), "tf1": ("30k-clean.model",)}[name]:
+        (place / file).unlink()
     with pytest.raises(AlbertError, match=f"{name} has no vocabulary, .*put the spiece.model or vocab.txt"):
         train(tiny.experiment(corpus, init=str(place), model_of_init=True), tmp_path / "run")
     assert not (tmp_path / "run").exists()
