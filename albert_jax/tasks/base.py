@@ -220,14 +220,16 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> t
     logits [..., C], labels int [...], weights float [...]. A label that shares the highest logit with n - 1 others is
     1/n of a hit.
     """
-    return _cross_entropy(logits.astype(jnp.float32), labels, weights)
+    total: tuple[jax.Array, jax.Array] = _cross_entropy(logits.astype(jnp.float32), labels, weights)
+    return total
 
 
 # Its gradient is written out, softmax - one-hot in one pass over the logits: derived by JAX it scatters into an array
 # of zeros and adds that, which for a small model on a CPU is a tenth of a training step.
 @jax.custom_vjp
 def _cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _cross_entropy_fwd(logits, labels, weights)[0]
+    total: tuple[jax.Array, jax.Array] = _cross_entropy_fwd(logits, labels, weights)[0]
+    return total
 
 
 def _cross_entropy_fwd(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> Any:

@@ -115,8 +115,8 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         self._pieces: dict[str, np.ndarray] = {}
         self.labels = list(task.labels) or _found(sentence.tags for sentence in self._train_sentences)
         refuse(self._label_flaws())
-        self.plain = is_plain(self.labels)
-        if self.plain:
+        self.plain_tags = is_plain(self.labels)
+        if self.plain_tags:
             self.scores, self.best = _PLAIN_SCORES, "accuracy"
         self.resolved = dataclasses.replace(task, labels=tuple(self.labels))
 
@@ -170,7 +170,7 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
 
     def plain(self, split: str) -> Plain | None:
         def judged(true: list[list[str]], guess: list[list[str]]) -> dict[str, float]:
-            return evaluate_tags({}, true, guess).scores
+            return evaluate_tags({}, true, guess, self.plain_tags).scores
 
         return self.plain_of(split, lambda train, records: of_tags(train, records, judged), self.labels)
 
@@ -216,7 +216,7 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
 
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         true, guess = self._by_sentence(outputs, "tags"), self._by_sentence(outputs, "predicted")
-        return evaluate_tags(scores, true, guess, self.plain)
+        return evaluate_tags(scores, true, guess, self.plain_tags)
 
     def _by_sentence(self, outputs: Outputs, name: str) -> list[list[str]]:
         """The tags of each sentence's words, put together from its windows."""
@@ -296,7 +296,7 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
             start, end = words[first]["start"], words[after - 1]["end"]
             least = min(shares[first:after])
             found.append({"type": kind, "text": text[start:end], "start": start, "end": end, "probability": least})
-        record: dict[str, Any] = {"text": text, **({} if self.plain else {"spans": found}), "words": words}
+        record: dict[str, Any] = {"text": text, **({} if self.plain_tags else {"spans": found}), "words": words}
         return record | ({"warning": request.warning} if request.warning else {})
 
 
