@@ -5,6 +5,7 @@ debian:configs/pretrain_small.tsv      pinned: exactly these versions, these byt
 """
 
 import difflib
+import functools
 import hashlib
 import os
 import re
@@ -23,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")  # Debian policy, 5.6.7
 _URI = re.compile(r"^'[^']*' (\S+_\S+\.deb) \d+ (?:SHA256:)?(\S*)$", re.MULTILINE)
 _UNKNOWN = re.compile(r"Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate")
 _NO_VERSION = re.compile(r"Version '.*' for '(.*)' was not found")
-_CHUNK = 2**20
+_NEW_TABLE = "write the table anew with `python -m benchmarks.debian --pins TABLE.tsv NAME ...`"
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,19 @@ def _name_flaws(wanted: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def _offered(names: Sequence[str], folder: Path) -> list[Package]:
-    found = {name: _cached(folder, name, "*", "") for name in names}
     try:
         offers = _offers(names)
     except FileNotFoundError:
         # Without apt, what was put into the cache by hand is taken as it is.
-        refuse(_no_apt([name for name, package in found.items() if package is None], folder))
-        return [package for package in found.values() if package]
-    for name, (version, sha256) in offers.items():
-        found[name] = _cached(folder, name, version, sha256)
-    _download([name for name in names if found[name] is None], folder)
-    for name, (version, sha256) in offers.items():
-        found[name] = found[name] or _cached(folder, name, version, sha256)
-    missing = [name for name, package in found.items() if package is None]
-    refuse(f"{name}: apt-get downloaded another file than it offers; run `apt-get update` first" for name in missing)
+        offers = dict.fromkeys(names, ("*", ""))
+        refuse(_no_apt([name for name in names if _cached(folder, name, "*", "") is None], folder))
+    _download([name for name in names if _cached(folder, name, *offers[name]) is None], folder)
+    found = {name: _cached(folder, name, *offers[name]) for name in names}
+    refuse(
+        f"{PREFIX}{name}: apt-get downloaded another file than it offers; run `apt-get update` first"
+        for name, package in found.items()
+        if package is None
+    )
     return [package for package in found.values() if package]
 
 
@@ -127,13 +127,12 @@ def _unknown(stderr: str) -> Iterator[str]:
 
 
 def _pinned(table: str, pins: Sequence[Pin], folder: Path) -> list[Package]:
-    missing = [pin for pin in pins if not _cached(folder, pin.package, pin.version, pin.sha256)]
+    missing = [pin for pin in pins if _cached(folder, pin.package, pin.version, pin.sha256) is None]
     if missing:
+        exact = [f"{pin.package}={pin.version}" for pin in missing]
         try:
-            refuse(
-                _not_offered(table, missing, _apt("apt-get", "download", "--print-uris", *map(_exact, missing)).stderr)
-            )
-            _download(list(map(_exact, missing)), folder)
+            refuse(_not_offered(table, missing, _apt("apt-get", "download", "--print-uris", *exact).stderr, folder))
+            _download(exact, folder)
         except FileNotFoundError:
             refuse(_no_apt([pin.package for pin in missing], folder))
     refuse(_other_digests(table, missing, folder))
@@ -141,17 +140,12 @@ def _pinned(table: str, pins: Sequence[Pin], folder: Path) -> list[Package]:
     return [package for package in found if package]
 
 
-def _exact(pin: Pin) -> str:
-    return f"{pin.package}={pin.version}"
-
-
-def _not_offered(table: str, pins: Sequence[Pin], stderr: str) -> Iterator[str]:
+def _not_offered(table: str, pins: Sequence[Pin], stderr: str, folder: Path) -> Iterator[str]:
     versions = {pin.package: pin.version for pin in pins}
     for name in _NO_VERSION.findall(stderr):
-        offered = _offers([name])[name][0]
         yield (
-            f"{table}: {name} is pinned at {versions.get(name)}, and this system offers {offered}; put the pinned file"
-            f" into {cache_dir()}, or {_drop_pin(versions)}"
+            f"{table}: {name} is pinned at {versions.get(name)}, and this system offers {_offers([name])[name][0]}; put"
+            f" the pinned file into {folder}, or {_NEW_TABLE}"
         )
     yield from _unknown(stderr)
 
@@ -160,15 +154,11 @@ def _other_digests(table: str, pins: Sequence[Pin], folder: Path) -> Iterator[st
     for pin in pins:
         if _cached(folder, pin.package, pin.version, pin.sha256) is None:
             other = _cached(folder, pin.package, pin.version, "")
-            digest = f"SHA-256 {other.sha256[:12]}..." if other else "no file"
+            file, digest = (other.path, f"has {other.sha256[:12]}...") if other else (folder, "has no such file")
             yield (
-                f"{table}: {pin.package} {pin.version} is pinned with SHA-256 {pin.sha256[:12]}..., and what was"
-                f" downloaded has {digest}; {REMEDY}, or {_drop_pin([pin.package])}"
+                f"{table}: {pin.package} {pin.version} is pinned with SHA-256 {pin.sha256[:12]}..., and {file} {digest}"
+                f"; {REMEDY}, or {_NEW_TABLE}"
             )
-
-
-def _drop_pin(names: object) -> str:
-    return "write the table anew with `python -m benchmarks.debian --pins TABLE.tsv NAME ...`"
 
 
 def read_pins(path: Path) -> dict[str, Pin]:
@@ -205,10 +195,11 @@ def write_pins(path: Path, pins: Sequence[Pin]) -> None:
 # ---- apt and the cache
 
 
-def _apt(*command: str) -> subprocess.CompletedProcess[str]:
+def _apt(*command: str, folder: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs an apt command in `folder`. Raises FileNotFoundError where there is none."""
     # In English, because its errors are read here.
     environment = os.environ | {"LC_ALL": "C"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
 
 
 def _download(names: Sequence[str], folder: Path) -> None:
@@ -219,9 +210,7 @@ def _download(names: Sequence[str], folder: Path) -> None:
         # Into a folder beside, so that whatever lies in the cache is whole.
         temporary = tempfile.TemporaryDirectory(dir=folder)
     with temporary as inner:
-        environment = os.environ | {"LC_ALL": "C"}
-        command = ["apt-get", "download", "-q", *names]
-        done = subprocess.run(command, cwd=inner, capture_output=True, text=True, check=False, env=environment)
+        done = _apt("apt-get", "download", "-q", *names, folder=inner)
         if done.returncode:
             raise AlbertError(f"{PREFIX}{','.join(names)}: apt-get download failed ({_last_line(done.stderr)})")
         for file in Path(inner).glob("*.deb"):
@@ -230,20 +219,20 @@ def _download(names: Sequence[str], folder: Path) -> None:
 
 def _cached(folder: Path, name: str, version: str, sha256: str) -> Package | None:
     """The newest file of that version ("*": any) in the cache whose digest is `sha256` ("": any)."""
-    pattern = f"{name}_{version if version == '*' else version.replace(':', '%3a')}_*.deb"
-    for path in sorted(folder.glob(pattern), key=lambda path: (path.stat().st_mtime, path.name), reverse=True):
-        digest = _digest(path)
+    pattern = f"{name}_{version.replace(':', '%3a')}_*.deb"
+    found = sorted(folder.glob(pattern), key=lambda path: (path.stat().st_mtime, path.name), reverse=True)
+    for path in found:
+        digest = _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
         if sha256 in ("", digest):
             return Package(name, _unquoted(path.name.split("_")[1]), digest, path)
     return None
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+@functools.cache
+def _digest(path: Path, size: int, time_ns: int) -> str:
+    """SHA-256 of a file, read once a process as long as it is that size and that old."""
     with retold(lambda said: f"{path}: cannot be read ({said})", OSError), path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unquoted(version: str) -> str:

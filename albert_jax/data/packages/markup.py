@@ -31,19 +31,21 @@ _BLOCKS = word_set(
     """
 )
 _INLINE = word_set("sup")  # left out without ending the paragraph
+_INLINE_IN_OSIS = word_set("sup note")
 _VOID = word_set("br hr img input meta link area base col embed source track wbr xref milestone lb")
 
 
 class _Reader(HTMLParser):
-    def __init__(self, skipped: frozenset[str]):
+    def __init__(self, skipped: frozenset[str], inline: frozenset[str]):
         super().__init__(convert_charrefs=True)
         self.paragraphs: list[str] = []
         self._skipped = skipped
+        self._ends_paragraph = (_BLOCKS | skipped) - inline
         self._text: list[str] = []  # of the open paragraph
         self._skipping: list[str] = []  # open tags of the name of the one that is left out
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _BLOCKS or (tag in self._skipped and tag not in _INLINE):
+        if tag in self._ends_paragraph:
             self.end_paragraph()
         if tag in _VOID:
             if not self._skipping:
@@ -56,7 +58,7 @@ class _Reader(HTMLParser):
             self._skipping.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _BLOCKS:
+        if tag in self._ends_paragraph:
             self.end_paragraph()
         elif not self._skipping:
             self._text.append(" ")
@@ -68,7 +70,7 @@ class _Reader(HTMLParser):
             elif tag in ("body", "html"):
                 self._skipping.clear()
             return
-        if tag in _BLOCKS:
+        if tag in self._ends_paragraph:
             self.end_paragraph()
 
     def handle_data(self, data: str) -> None:
@@ -90,16 +92,16 @@ def _is_furniture(attrs: list[tuple[str, str | None]]) -> bool:
 
 def paragraphs(text: str) -> list[str]:
     """The paragraphs of an HTML page or an XML document, tags and entities resolved."""
-    return _read(text, _SKIPPED)
+    return _read(text, _SKIPPED, _INLINE)
 
 
 def osis_paragraphs(text: str) -> list[str]:
     """The paragraphs of a stretch of OSIS or ThML, the XML of Bible texts and commentaries."""
-    return _read(text, _SKIPPED_IN_OSIS)
+    return _read(text, _SKIPPED_IN_OSIS, _INLINE_IN_OSIS)
 
 
-def _read(text: str, skipped: frozenset[str]) -> list[str]:
-    reader = _Reader(skipped)
+def _read(text: str, skipped: frozenset[str], inline: frozenset[str]) -> list[str]:
+    reader = _Reader(skipped, inline)
     reader.feed(text)
     reader.close()
     reader.end_paragraph()

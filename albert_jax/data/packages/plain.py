@@ -113,7 +113,7 @@ _ROFF_ESCAPES = [
     (re.compile(r'\\".*'), ""),
 ]
 _ROFF_FONT = re.compile(r"\.\s*(?:B|I|R|BR|BI|IB|IR|RB|RI|SM|SB|MR)\s+")
-_ROFF_ARGUMENT = re.compile(r'"((?:[^"]|"")*)"|(\S+)')
+_ROFF_ARGUMENT = re.compile(r'"((?:[^"]|"")*)"|((?:\\ |\S)+)')
 _ROFF_JOINED = ("BR", "BI", "IB", "IR", "RB", "RI", "MR")  # their arguments follow each other without a space
 _ROFF_SKIPPED = {".nf": ".fi", ".EX": ".EE", ".TS": ".TE", ".EQ": ".EN", ".SY": ".YS", ".de": "..", ".ig": ".."}
 _ROFF_SECTIONS = word_set("name, synopsis, see also, colophon, author, authors, copyright, reporting bugs, files", ",")
