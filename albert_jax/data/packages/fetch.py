@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")  # Debian policy, 5.6.7
 _URI = re.compile(r"^'[^']*' (\S+_\S+\.deb) \d+ (?:SHA256:)?(\S*)$", re.MULTILINE)
 _UNKNOWN = re.compile(r"Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate")
 _NO_VERSION = re.compile(r"Version '.*' for '(.*)' was not found")
-_NEW_TABLE = "write the table anew with `python -m benchmarks.debian --pins TABLE.tsv NAME ...`"
+_RENEW = "write the table anew with `python -m benchmarks.debian --renew {}`"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _not_offered(table: str, pins: Sequence[Pin], stderr: str, folder: Path) -> 
     for name in _NO_VERSION.findall(stderr):
         yield (
             f"{table}: {name} is pinned at {versions.get(name)}, and this system offers {_offers([name])[name][0]}; put"
-            f" the pinned file into {folder}, or {_NEW_TABLE}"
+            f" the pinned file into {folder}, or {_RENEW.format(table)}"
         )
     yield from _unknown(stderr)
 
@@ -157,7 +157,7 @@ def _other_digests(table: str, pins: Sequence[Pin], folder: Path) -> Iterator[st
             file, digest = (other.path, f"has {other.sha256[:12]}...") if other else (folder, "has no such file")
             yield (
                 f"{table}: {pin.package} {pin.version} is pinned with SHA-256 {pin.sha256[:12]}..., and {file} {digest}"
-                f"; {REMEDY}, or {_NEW_TABLE}"
+                f"; {REMEDY}, or {_RENEW.format(table)}"
             )
 
 

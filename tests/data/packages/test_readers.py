@@ -157,7 +157,7 @@ def test_sayings() -> None:
 GCIDE = r"""Coagulate \Co*ag"u*late\, v. t. [imp. & p. p. {Coagulated}; p.
    pr. & vb. n. {Coagulating}.]
    To cause (a liquid) to change into a {curdlike} state, not by
-   evaporation but by a chemical reaction. --Sir T. Browne (1646).
+   evaporation but by a reaction. --Sir T. Browne (1646).
    [1913 Webster]
 
    2. (Med.) To curdle; as, the rennet coagulates milk in the
@@ -178,7 +178,7 @@ WORDNET = """key
 
 def test_dictionaries() -> None:
     assert list(dictionaries.gcide_paragraphs("coagulate", GCIDE)) == [
-        "Coagulate: to cause (a liquid) to change into a curdlike state, not by evaporation but by a chemical reaction.",
+        "Coagulate: to cause (a liquid) to change into a curdlike state, not by evaporation but by a reaction.",
         "To curdle; as, the rennet coagulates milk in the stomach; -- called also to clot.",
         "The milk of it was coagulated by the cold.",
     ]
