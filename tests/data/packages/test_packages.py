@@ -258,7 +258,7 @@ def test_no_apt(offered: Path, tmp_path: Path, monkeypatch) -> None:
 # ---- prepare
 
 
-def test_prepare_end_to_end(apt: list[str], tmp_path: Path) -> None:
+def test_prepare_end_to_end(apt: list[str], offered: Path, tmp_path: Path) -> None:
     config = PrepareConfig(
         ("debian:boats,bees",), str(tmp_path / "a"), vocab_size=60, validation=0.2, test=0.2, workers=1
     )
@@ -287,6 +287,13 @@ def test_prepare_end_to_end(apt: list[str], tmp_path: Path) -> None:
         stores = [DocumentStore.open(out, split) for out in (config.out, as_file.out)]
         first, second = ([store.record(i).pieces.tolist() for i in range(len(store))] for store in stores)
         assert first == second
+
+    # Another version is another text.
+    before = gather(config.corpus, "auto")[1]
+    next(offered.glob("bees_*")).unlink()
+    write_deb(offered, "bees", "1:2.1-1", {"usr/share/doc/bees/00.txt": story("bee", 1)})
+    assert gather(config.corpus, "auto")[1] != before
+
 
 
 def test_the_shipped_table_is_one() -> None:
