@@ -295,7 +295,6 @@ def test_prepare_end_to_end(apt: list[str], offered: Path, tmp_path: Path) -> No
     assert gather(config.corpus, "auto")[1] != before
 
 
-
 def test_the_shipped_table_is_one() -> None:
     pins = fetch.read_pins(Path(__file__).parents[3] / "configs/pretrain_small.tsv")
     assert len(pins) > 40
