@@ -26,8 +26,9 @@ _SAMPLE_DOCUMENTS = 1_000  # if all of so many have one sentence, the whole corp
 class PrepareConfig:
     """What to prepare, and how. Only `workers`, `runner` and `beam_options` leave the result as it is."""
 
-    # Text files, directories, globs (.txt, .jsonl, also .gz), tfds:NAME[:FEATURE], tfds:DIRECTORY[:FEATURE], or
-    # pydocs[:PACKAGE,PACKAGE] (docstrings of the installed packages; needs no download). Several may be given.
+    # Text files, directories, globs (.txt, .jsonl, also .gz), tfds:NAME[:FEATURE], tfds:DIRECTORY[:FEATURE],
+    # pydocs[:PACKAGE,PACKAGE] (docstrings of the installed packages; needs no download), debian:PACKAGE[,PACKAGE] or
+    # debian:TABLE.tsv (text of a Debian-like system's packages; downloads, installs nothing). Several may be given.
     corpus: tuple[str, ...]
     out: str  # Directory to write. Giving the same command again continues it, or says that it is done.
     # Kind of vocabulary to train. `wordpiece` is what the Chinese models have: every Chinese character a piece, and

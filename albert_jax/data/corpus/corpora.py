@@ -4,6 +4,7 @@ FILE, DIRECTORY, GLOB   .txt and anything else: plain text (data/text/lines.py);
                         (or `sentences`, a list), and optional `name` and `label`; both also .gz
 tfds:NAME[:FEATURE]     a TensorFlow dataset by name or by directory (data/store/tfds.py)
 pydocs[:PACKAGE,...]    the English of installed packages' docstrings (data/pydocs)
+debian:NAME[,...]       the English of a Debian-like system's packages, by name or by a table of pins (data/packages)
 
 A corpus is cut into segments (a byte range of a text file at document boundaries, a whole .gz file, a range of
 examples), and segments are gathered into units of about equal size, one unit a shard. The cut depends on the corpus and
@@ -22,6 +23,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from albert_jax.data.packages.fetch import PREFIX as DEBIAN
+from albert_jax.data.packages.fetch import Package, Pin, fetch, write_pins
 from albert_jax.data.store import paths, tfds
 from albert_jax.data.store.documents import Document
 from albert_jax.data.text.lines import Layout, detect_layout, documents, line_number, read_lines, text_sentences
@@ -61,18 +64,19 @@ Unit = tuple[Segment, ...]  # what one worker makes one shard of
 
 
 def gather(corpora: Sequence[str], layout: Layout) -> tuple[list[Segment], str]:
-    """Everything in `corpora` but pydocs, one segment a file or dataset, in a fixed order, and a digest of it all.
+    """All of `corpora` but packages' text, one segment a file or dataset, in a fixed order, and a digest of everything.
 
     The digest changes when a file is added, removed, renamed, resized, or changed in its first or last 64 KiB, and with
-    the versions of the packages of pydocs. Names of directories and times do not count, so a copy of a corpus is the
-    same corpus. Raises AlbertError, which names the corpus and the remedy, for one that is empty or cannot be read.
+    the versions of the packages of pydocs and the bytes of those of debian. Names of directories and times do not
+    count, so a copy of a corpus is the same corpus. Raises AlbertError, which names the corpus and the remedy, for one
+    that is empty or cannot be read.
     """
     refuse(_flaws(corpora, layout))
     segments: list[Segment] = []
     digest = hashlib.blake2b(digest_size=16)
     for corpus in corpora:
         found: list[Segment] = []
-        if is_pydocs(corpus):
+        if is_packages(corpus):
             continue
         if corpus.startswith("tfds:"):
             directory, feature, splits = tfds.find(corpus)
@@ -96,7 +100,7 @@ def _flaws(corpora: Sequence[str], layout: str) -> Iterator[str]:
     if layout not in get_args(Layout):
         yield f"layout {layout!r}: the layouts are {', '.join(get_args(Layout))}"
     if not corpora:
-        yield "no corpus: give --corpus a file, a directory, a glob, tfds:NAME or pydocs"
+        yield "no corpus: give --corpus a file, a directory, a glob, tfds:NAME, pydocs or debian:NAME"
 
 
 def _files(corpus: str) -> list[str]:
@@ -246,8 +250,27 @@ def is_pydocs(corpus: str) -> bool:
     return corpus == "pydocs" or corpus.startswith("pydocs:")
 
 
+def is_debian(corpus: str) -> bool:
+    return corpus.startswith(DEBIAN)
+
+
+def is_packages(corpus: str) -> bool:
+    """Whether `corpus` is read from packages into a spool first, rather than segment by segment."""
+    return is_pydocs(corpus) or is_debian(corpus)
+
+
 def _packages(corpus: str) -> list[str] | None:
     return [name for name in corpus.removeprefix("pydocs").removeprefix(":").split(",") if name] or None
+
+
+def _debian_packages(corpora: Sequence[str]) -> list[Package]:
+    """The .deb files of all the debian corpora together, each once, by name."""
+    found = {package.sha256: package for corpus in corpora if is_debian(corpus) for package in _fetched(corpus)}
+    return sorted(found.values(), key=lambda package: (package.name, package.version))
+
+
+def _fetched(corpus: str) -> list[Package]:
+    return fetch(corpus.removeprefix(DEBIAN))
 
 
 def _with_packages(digest: str, corpora: Sequence[str]) -> str:
@@ -255,7 +278,52 @@ def _with_packages(digest: str, corpora: Sequence[str]) -> str:
     from albert_jax.data.pydocs.sources import package_versions
 
     versions = [sorted(package_versions(_packages(corpus)).items()) for corpus in corpora if is_pydocs(corpus)]
-    return hashlib.blake2b((digest + repr(versions)).encode(), digest_size=16).hexdigest() if versions else digest
+    read = repr(versions) if versions else ""
+    read += repr([package.sha256 for package in debs]) if (debs := _debian_packages(corpora)) else ""
+    return hashlib.blake2b((digest + read).encode(), digest_size=16).hexdigest() if read else digest
+
+
+def spool_debian(corpora: Sequence[str], directory: Path, workers: int) -> list[Segment]:
+    """The debian corpora in `corpora` as one segment: read into DIR/unfinished, unless that was done.
+
+    DIR/sources.tsv then lists the packages with version, digest, licence and characters of text. Any number of
+    `workers`, processes that read, gives the same bytes.
+    """
+    packages = _debian_packages(corpora)
+    if not packages:
+        return []
+    spool = paths.unfinished_dir(directory) / "debian.jsonl"
+    if not spool.exists():
+        write_pins(directory / paths.SOURCES, write_texts(packages, spool, workers))
+    return [Segment("json", str(spool), size=spool.stat().st_size)]
+
+
+def write_texts(packages: Sequence[Package], path: Path, workers: int) -> list[Pin]:
+    """Writes the documents of `packages` to `path` as JSON lines, each with its source and licence; their table."""
+    from albert_jax.data.packages.extract import read_packages
+
+    licences: dict[str, str] = {}
+    characters: dict[str, int] = {}
+    beside = path.with_name(path.name + ".new")
+    with retold(lambda said: f"{path}: cannot be written ({said}); {paths.WRITE_ADVICE}", OSError):
+        with beside.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            for text in read_packages([package.path for package in packages], workers):
+                licences[text.package] = text.licence
+                characters[text.package] = characters.get(text.package, 0) + text.characters
+                line = asdict(Document(text.sentences, text.name, text.package))
+                line |= {"version": text.version, "licence": text.licence}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        os.replace(beside, path)
+    return [
+        Pin(
+            package.name,
+            package.version,
+            package.sha256,
+            licences.get(package.name, ""),
+            characters.get(package.name, 0),
+        )
+        for package in packages
+    ]
 
 
 def spool_pydocs(

@@ -57,6 +57,8 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> Summary:
         cores = config.workers or os.cpu_count() or 1
         with step("reading docstrings", show_progress and any(map(corpora.is_pydocs, config.corpus))):
             segments += corpora.spool_pydocs(config.corpus, directory, config.validation, config.test, cores)
+        with step("reading packages", show_progress and any(map(corpora.is_debian, config.corpus))):
+            segments += corpora.spool_debian(config.corpus, directory, cores)
         units = corpora.pack(segments, _unit_bytes(config, segments))
 
         # -- 3. The vocabulary: given, found from a run before, or trained on a sample.

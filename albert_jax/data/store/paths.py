@@ -6,6 +6,7 @@ DIR/documents/             a TFDS dataset in ArrayRecord: splits train, validati
 DIR/index/SPLIT.npy        uint16 [documents, 2]: pieces and sentences of each document, in order
 DIR/index/unigrams.npy     int64 [V]: how often each piece occurs in the train split
 DIR/paragraphs/            labelled paragraphs, for a pydocs corpus only (data/pydocs/paragraphs.py)
+DIR/sources.tsv            packages, versions, digests and licences, for a debian corpus only (data/packages/fetch.py)
 DIR/unfinished/            shards finished so far, while `prepare` is under way or was killed
 """
 
@@ -19,6 +20,7 @@ from albert_jax.files import read_object, reading
 
 DATASET = "documents"
 MANIFEST = "prepared.json"
+SOURCES = "sources.tsv"
 LOCK = "lock"  # in unfinished/: held by the `prepare` that is at work
 FORMAT = 1
 # One record a chunk for random access, compressed: 1.5 bytes a piece instead of 2.4, for 4 microseconds a read

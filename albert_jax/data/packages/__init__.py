@@ -1,0 +1,1 @@
+"""Text of the packages of a Debian-like system, without installing them."""
