@@ -17,7 +17,18 @@ from jax import Array
 from albert_jax.errors import AlbertError, refuse
 from albert_jax.model.attention import attend, backend
 from albert_jax.model.config import AlbertConfig
-from albert_jax.model.layers import Dense, Dropout, LayerNorm, activation, fold, joint, normal_param, shard, shard_rows
+from albert_jax.model.layers import (
+    PRODUCT,
+    Dense,
+    Dropout,
+    LayerNorm,
+    activation,
+    fold,
+    joint,
+    normal_param,
+    shard,
+    shard_rows,
+)
 
 # ---- the block
 
@@ -129,8 +140,11 @@ def remat(layer: Callable, policy: str) -> Callable:
         return layer
     # "dots" keeps the products with weights. Those of attention have batch axes and [B, N, S, S] results, the largest
     # arrays of a layer, so they are recomputed.
-    saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if policy == "dots" else None
-    return jax.checkpoint(layer, policy=saved)
+    policies = jax.checkpoint_policies
+    products = policies.save_from_both_policies(
+        policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(PRODUCT)
+    )
+    return jax.checkpoint(layer, policy=products if policy == "dots" else None)
 
 
 # ---- the model

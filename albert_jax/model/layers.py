@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import PartitionSpec as P
 
@@ -63,6 +64,9 @@ def activation(name: str) -> Activation:
     if name not in _ACTIVATIONS:
         raise AlbertError(f"unknown activation {name!r}; choose one of {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
+
+
+PRODUCT = "product"  # name of what `dense` gives, for the policies of `remat`
 
 
 def platform() -> str:
@@ -119,7 +123,9 @@ def dense(x: Array, kernel: Array, bias: Array) -> Array:
     # double what crosses the network.
     on_cpu = x.dtype == jnp.bfloat16 and platform() == "cpu"
     multiplied = product(rows, kernel) if on_cpu else rows @ kernel.astype(x.dtype)
-    return (multiplied + bias).astype(x.dtype).reshape(*x.shape[:-1], kernel.shape[-1])
+    # Named for `remat`, which sees no product inside a function with a gradient of its own.
+    added = checkpoint_name((multiplied + bias).astype(x.dtype), PRODUCT) if on_cpu else (multiplied + bias)
+    return added.astype(x.dtype).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def layer_norm(x: Array, scale: Array, bias: Array, eps: float = 1e-12) -> Array:

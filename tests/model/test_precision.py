@@ -17,7 +17,7 @@ from albert_jax.tasks.pretrain import PretrainObjective, random_batch
 from tests.engine.test_step import equations
 
 SMALL = albert("tiny", vocab_size=50, hidden_size=32, heads=2, feed_forward_size=64, embedding_size=16, layers=3)
-B, S, P, N, D, E, V, L = 4, 12, 4, 2, 32, 16, 50, 3
+B, S, P, N, D, F, E, V, L = 4, 12, 4, 2, 32, 64, 16, 50, 3
 OPTIM = Lamb(peak_lr=0.02, schedule=Schedule(warmup_steps=2))
 
 
@@ -60,9 +60,9 @@ def test_products_are_bfloat16_but_for_those_listed(program):
     assert sorted(x.shape for x in reads[False]) == sorted([(E, 2), (B, S, E)])
     heads, scores = (B, N, S, D // N), (B, N, S, S)
     rounded = {x.shape for x in reads[True] if x.dtype == jnp.bfloat16}
-    assert rounded == {heads, scores, (*heads[:2], D // N, S)} & rounded and heads in rounded
+    assert {heads} <= rounded <= {heads, scores}
     summed = {x.shape for x in reads[True] if x.dtype == jnp.float32}
-    assert summed >= {scores, (B * P, V), (B * P, E), (E, V), (B * S, D), (D, D), (D, 4 * D), (4 * D, D)}
+    assert summed >= {scores, (B * P, V), (B * P, E), (E, V), (B * S, D), (D, D), (D, F), (F, D)}
     assert len(reads[True]) > 30
 
 
