@@ -26,8 +26,8 @@ from albert_jax.errors import AlbertError, refuse
 from albert_jax.fields import knob
 from albert_jax.files import reading
 from albert_jax.model.config import AlbertConfig, albert
-from albert_jax.optim import Lamb, Optimizer
-from albert_jax.tasks import Task, pretraining
+from albert_jax.optim import AdamW, Lamb, Optimizer
+from albert_jax.tasks import Task, pretraining, recipes
 from albert_jax.telemetry.run import TelemetryConfig
 from albert_jax.telemetry.watch import WatchConfig
 
@@ -44,8 +44,11 @@ class Experiment:
     task: Task = knob()
     optim: Optimizer = knob()
     steps: int = knob(at_least=0)  # optimizer steps in the whole run; 0 where epochs says it
-    batch_size: int = knob(at_least=1)  # examples in a step, over all devices, processes and micro-batches
+    batch_size: int = knob(at_least=0)  # examples in a step, over all devices, processes and micro-batches
     epochs: float = knob(0.0, at_least=0)  # times that each training example is seen, instead of steps; stored as steps
+    # Take peak rate, epochs, batch size and warm-up, each where it is 0, by the sizes of model and data from the
+    # table in albert_jax/tasks/recipes.py; stored as taken.
+    recipe: bool = knob(False, free=True)
     micro_batches: int = knob(1, at_least=1, free=True)  # pieces of a step, to save memory; does not change the result
     seed: int = 0  # of initial values, order of examples, masks and dropout
     init: str = knob("", free=True, local=True)  # workdir or checkpoint whose parameters to start from
@@ -77,8 +80,14 @@ class Experiment:
             yield f"steps is {self.steps} and epochs {self.epochs:g}; give one of them, 0 for the other"
 
     def _flaws(self) -> Iterator[str]:
-        if not (self.epochs or self.steps):
+        if self.recipe and not self.task.fine_tunes:
+            yield "recipe is for fine-tuning; give steps, batch_size and optim.peak_lr of a pretraining run"
+        if self.recipe and not (self.optim.peak_lr or isinstance(self.optim, AdamW)):
+            yield f"recipe knows rates of AdamW; give optim.peak_lr of {type(self.optim).__name__}"
+        if not (self.epochs or self.steps or self.recipe):
             yield f"steps is {self.steps}; it must be at least 1"
+        if not (self.batch_size or self.recipe):
+            yield f"batch_size is {self.batch_size}; it must be at least 1"
         if self.batch_size % self.micro_batches:
             yield (
                 f"batch_size {self.batch_size} does not divide into micro_batches {self.micro_batches}; "
@@ -89,6 +98,44 @@ class Experiment:
                 f"the task's sequences of {self.task.max_length} pieces are longer than the position table: "
                 f"model.max_positions is {self.model.max_positions}; shorten the one or raise the other"
             )
+
+    def left_open_as(self, before: "Experiment") -> "Experiment":
+        """Itself with what `recipe` leaves open as in a run that was begun `before`."""
+        if not self.recipe:
+            return self
+        schedule, old = self.optim.schedule, before.optim.schedule
+        if not (schedule.warmup_steps or schedule.warmup_share):
+            schedule = dataclasses.replace(schedule, warmup_steps=old.warmup_steps, warmup_share=old.warmup_share)
+        optim = dataclasses.replace(self.optim, peak_lr=self.optim.peak_lr or before.optim.peak_lr, schedule=schedule)
+        length = (self.steps, self.epochs) if self.steps or self.epochs else (before.steps, before.epochs)
+        return dataclasses.replace(
+            self, optim=optim, batch_size=self.batch_size or before.batch_size, steps=length[0], epochs=length[1]
+        )
+
+    def with_recipe(self, examples: int) -> tuple["Experiment", list[str]]:
+        """Itself with what `recipe` leaves open filled in, for its model's width and so many training examples; and a
+        line that says what was taken."""
+        if not self.recipe:
+            return self, []
+        found, taken = recipes.choose(self.model.hidden_size, examples), []
+        schedule, batch_size = self.optim.schedule, self.batch_size or found.batch_size
+        made = dataclasses.replace(self, batch_size=batch_size)
+        if not self.optim.peak_lr:
+            taken.append(f"rate {found.peak_lr:g}")
+            made = dataclasses.replace(made, optim=dataclasses.replace(made.optim, peak_lr=found.peak_lr))
+        if not (self.steps or self.epochs):
+            steps = found.steps(examples, batch_size)
+            taken.append(f"{steps * batch_size / examples:.3g} epochs ({steps:,} steps)")
+            every = self.eval_every or recipes.evaluation_steps(steps, examples, batch_size)
+            made = dataclasses.replace(made, steps=steps, eval_every=every)
+        if not self.batch_size:
+            taken.append(f"batch {batch_size}")
+        if not (schedule.warmup_steps or schedule.warmup_share):
+            taken.append(f"warm-up {found.warmup_share:.0%}")
+            schedule = dataclasses.replace(schedule, warmup_share=found.warmup_share)
+            made = dataclasses.replace(made, optim=dataclasses.replace(made.optim, schedule=schedule))
+        line = f"recipe for width {self.model.hidden_size}, {examples:,} examples: {', '.join(taken)}"
+        return made.check(), [line] if taken else []
 
     def in_steps(self, examples: int) -> "Experiment":
         """Itself with `epochs` of so many training examples given in steps."""

@@ -64,6 +64,7 @@ def train(
 def _train(
     experiment: Experiment, workdir: Path, on_evaluation: Callable[[int, dict[str, float]], None] | None
 ) -> dict[str, float]:
+    asked = experiment
     experiment = inherit(experiment, workdir).check()
     # Processes that differ would not fail: they would hang in the first collective that only one of them enters.
     check_equal("different experiments", experiments.shared(experiment), "start all with the same command and code")
@@ -72,7 +73,7 @@ def _train(
     task = experiment.task.open(experiment.model, experiment.seed)
     # Stored as resolved: the workdir must stay readable when data and source model are gone.
     experiment = dataclasses.replace(experiment, model=task.config, task=task.resolved)
-    experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
+    experiment, taken = in_steps(experiment, task, workdir)
     ranking = experiment.stopping.rank_by(task.best, task.scores)
     ranked = (ranking.name, ranking.higher_is_better)
     seen = {"vocabulary": task.tokenizer.fingerprint, "steps": experiment.steps}
@@ -91,7 +92,7 @@ def _train(
     # ---- where to start: 1. resume  2. (an explicit restore is --init)  3. initialise from  4. scratch, which goes
     # before 3 where it is asked for: of a model named beside it only shape and vocabulary are taken
     latest = max(checkpoints.steps, default=None)
-    messages: list[str] = [*task.notes]
+    messages: list[str] = [*taken, *task.notes]
     patience, complete = Patience(experiment.stopping, ranked), False  # complete: starts as a whole trained model
     # A host with an old copy of the workdir would start at another step and never meet the others again.
     seen = {"latest checkpoint": latest, "data": batches.get_state()}
@@ -107,8 +108,9 @@ def _train(
         state = assembly.initial_state()
         params, fresh, unused = initialise(state.params, experiment.init, task)
         state, complete = state.replace(params=params), not fresh
+        why = "" if asked.init else ", the model in the box, since no --init is given"
         messages.append(
-            f"starting from {experiment.init}; not found there and fresh: {', '.join(fresh) or 'nothing'}; "
+            f"starting from {experiment.init}{why}; not found there and fresh: {', '.join(fresh) or 'nothing'}; "
             f"found there and not needed: {', '.join(unused) or 'nothing'}"
         )
     elif experiment.task.fine_tunes and not experiment.from_scratch:
@@ -244,13 +246,28 @@ def dry_run(experiment: Experiment, workdir: str | Path) -> None:
     """
     experiment = inherit(experiment, workdirs.local_dir(workdir)).check()
     task = experiment.task.open(experiment.model, experiment.seed)
-    experiment = experiment.in_steps(task.train_batches(experiment.batch_size, experiment.seed, 0).examples)
+    # The width that a recipe goes by may be the data's or the model's to start from.
+    experiment = dataclasses.replace(experiment, model=task.config)
+    experiment, taken = in_steps(experiment, task, workdirs.local_dir(workdir))
     layout = assemble_run(experiment, task).layout
     rows = layout.table()
-    print(banner(experiment, layout.mesh, sum(math.prod(shape) for shape in layout.shapes.values())))
+    for line in [banner(experiment, layout.mesh, sum(math.prod(shape) for shape in layout.shapes.values())), *taken]:
+        print(line)
     print_table("Parameters", ("path", "shape", "spec", "bytes a device", "of its moments"), rows)
     stored, moments = sum(row[3] for row in rows), sum(row[4] for row in rows)
     print(f"{stored:,} bytes of parameters and {moments:,} of moments on each device")
+
+
+def in_steps(experiment: Experiment, task: OpenTask, workdir: Path) -> tuple[Experiment, list[str]]:
+    """The experiment with the length of its run in steps and its recipe, if any, filled in; and what to say of that.
+
+    Raises AlbertError where the fields do not go together.
+    """
+    examples = task.train_batches(experiment.batch_size or 1, experiment.seed, 0).examples
+    if (workdir / experiments.FILE).exists():  # the table, or the config, may be another by now
+        return experiment.left_open_as(experiments.read(workdir)).in_steps(examples), []
+    experiment, taken = experiment.with_recipe(examples)
+    return experiment.in_steps(examples), taken
 
 
 def check_own(workdir: Path, experiment: Experiment, task: OpenTask) -> None:

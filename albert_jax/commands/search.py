@@ -96,6 +96,8 @@ def search(experiment: Experiment, workdir: str | Path, space: str | Function, t
     if trials < 1:
         raise AlbertError(f"trials is {trials}; give the number of trials, at least 1")
     root = Path(workdir)
+    if (root / ABOUT).exists():
+        experiment = experiment.left_open_as(_about(root / ABOUT)[1])
     draw, spec, samples = open_space(space, experiment)
     # What cannot start is refused before anything is written.
     for values in samples:
@@ -149,14 +151,20 @@ def _owned(root: Path, spec: list[str], experiment: Experiment) -> Iterator[None
         yield
 
 
+def _about(file: Path) -> tuple[list[str], Experiment]:
+    """Space and experiment of the search in a directory."""
+    stored = read_object(file, _RESTORE)
+    with reading(file, _RESTORE):
+        return list(stored["space"]), experiments.from_dict(Experiment, stored["experiment"])
+
+
 def _changes(about: Path, spec: list[str], experiment: Experiment) -> list[str]:
     if not about.exists():
         return []
-    stored = read_object(about, _RESTORE)
-    with reading(about, _RESTORE):
-        before, now = " ".join(stored["space"]), " ".join(spec)
-        changed = [f"--space: {before} -> {now}"] if before != now else []
-        return changed + experiments.differences(experiments.from_dict(Experiment, stored["experiment"]), experiment)
+    space, stored = _about(about)
+    before, now = " ".join(space), " ".join(spec)
+    changed = [f"--space: {before} -> {now}"] if before != now else []
+    return changed + experiments.differences(stored, experiment)
 
 
 def _study(root: Path, ranking: Score) -> Any:

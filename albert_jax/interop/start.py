@@ -10,6 +10,7 @@ from albert_jax.cluster import workdirs
 from albert_jax.engine.state import Params
 from albert_jax.errors import AlbertError, refuse
 from albert_jax.experiment import Experiment
+from albert_jax.interop import box
 from albert_jax.interop.load import open_source, source_at
 from albert_jax.tasks.base import OpenTask
 from albert_jax.trees import flatten, map_with_path
@@ -18,15 +19,29 @@ from albert_jax.trees import flatten, map_with_path
 _SHAPE = ("vocab_size", "embedding_size", "hidden_size", "layers", "heads", "feed_forward_size", "groups",
           "inner_groups", "max_positions", "segment_types", "activation", "layer_norm_eps")  # fmt: skip
 
+BOXED = f"{box.PREFIX}small"  # the model that fine-tuning starts from where nothing else is said
+
+
+def init_of(experiment: Experiment, workdir: str | Path) -> str:
+    """The model that a run starts from: that which is given; else, for a fine-tuning run that takes its shape from it,
+    that which the workdir has begun with, or the one in the box. Empty where there is none."""
+    left_open = experiment.model_of_init and experiment.task.fine_tunes and not experiment.from_scratch
+    if experiment.init or not left_open:
+        return experiment.init
+    if (workdirs.local_dir(workdir) / experiments.FILE).exists():
+        return experiments.read(workdir).init
+    return BOXED if BOXED in box.names() else ""
+
 
 def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
-    """`experiment` with what it leaves to the model that it starts from: the vocabulary of labelled files, and with
-    `model_of_init` or `from_scratch` the model's shape. A workdir that has begun answers for itself, so `init` may be
-    gone by then.
+    """`experiment` with what it leaves to the model that it starts from (`init_of`): the vocabulary of labelled files,
+    and with `model_of_init` or `from_scratch` the model's shape. A workdir that has begun answers for itself, so `init`
+    may be gone by then.
 
     Raises AlbertError when `model_of_init` is set and neither has a model.
     """
     begun = (workdirs.local_dir(workdir) / experiments.FILE).exists()
+    experiment = dataclasses.replace(experiment, init=init_of(experiment, workdir))
     if experiment.model_of_init and not (begun or experiment.init or experiment.from_scratch):
         raise AlbertError(
             "fine-tuning would start from random parameters; give --init WORKDIR of a pretrained model, whose "

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 
 import albert_jax
+from albert_jax import experiment as experiments
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.errors import AlbertError
+from albert_jax.files import write_json
 from albert_jax.interop import box, hf
 from albert_jax.interop.convert import convert, grow
 from albert_jax.interop.load import load, open_source, source_at
 from albert_jax.interop.start import inherit
+from albert_jax.optim import AdamW
 from albert_jax.tasks import Classification
+from albert_jax.train import train
 from tests import tiny
 from tests.interop.hf_goldens import opened
 
@@ -159,3 +163,28 @@ def test_the_box_is_part_of_the_package(boxed):
     for path in [*boxed.iterdir(), boxed.parent / "digests.json"]:
         name = str(path.relative_to(boxed.parents[1]))
         assert any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in patterns), name
+
+
+def test_fine_tuning_starts_from_the_box_where_nothing_is_named(boxed, corpus, tmp_path, capsys, monkeypatch):
+    for split in ("train", "dev"):
+        lines = [f"the {word} may call\t{word}" for word in ("class", "value") * 4]
+        (tmp_path / f"{split}.tsv").write_text("text\tlabel\n" + "\n".join(lines) + "\n")
+    task = Classification(train=(f"{tmp_path}/train.tsv",), dev=(f"{tmp_path}/dev.tsv",), max_length=12)
+    base = tiny.experiment(corpus, task=task, model_of_init=True, recipe=True, optim=AdamW(peak_lr=0), steps=2)
+    train(base, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "starting from albert_jax/small, the model in the box, since no --init is given; not found" in said
+    assert "recipe for width 16, 8 examples: rate 0.001, warm-up 10%\n" in said
+    stored = experiments.read(tmp_path / "run")
+    assert (stored.optim.peak_lr, stored.steps, stored.batch_size) == (1e-3, 2, 8)
+    assert (stored.init, stored.model.hidden_size, stored.model.vocab_size) == ("albert_jax/small", 16, 300)
+    assert inherit(dataclasses.replace(base, init="elsewhere"), tmp_path / "run").init == "elsewhere"
+    # A run that was begun from another model goes on from that one, whatever is in the box.
+    write_json(tmp_path / "run" / experiments.FILE, experiments.to_dict(dataclasses.replace(stored, init="X")))
+    assert inherit(base, tmp_path / "run").init == "X"
+    # Random values that were asked for, and a shape of one's own, have nothing to do with the box.
+    assert inherit(dataclasses.replace(base, from_scratch=True), tmp_path / "a").init == ""
+    assert inherit(dataclasses.replace(base, model_of_init=False), tmp_path / "a").init == ""
+    monkeypatch.setattr(box, "BOX", tmp_path / "no box")
+    with pytest.raises(AlbertError, match="fine-tuning would start from random parameters; give --init WORKDIR"):
+        inherit(base, tmp_path / "a")

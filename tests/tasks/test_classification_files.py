@@ -26,6 +26,7 @@ from albert_jax.engine.stopping import Patience, StoppingConfig
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import evaluate, score, worst
 from albert_jax.experiment import Experiment
+from albert_jax.interop import box
 from albert_jax.model.config import albert
 from albert_jax.optim import AdamW, Lamb, Schedule
 from albert_jax.tasks import Classification
@@ -633,7 +634,8 @@ def test_patience_counts_from_the_best():
     assert [forever.observe(step, {"loss": 1.0}) for step in range(9)][1:] == [False] * 8 and not forever.over
 
 
-def test_fields_that_cannot_be(files, tmp_path):
+def test_fields_that_cannot_be(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(box, "BOX", tmp_path / "no box")  # from which a run would start
     with pytest.raises(AlbertError, match="stopping.score is 'f1'; the task's scores are loss, accuracy, f1_macro"):
         train(tiny(files, stopping=StoppingConfig(score="f1")), tmp_path / "run")
     with pytest.raises(AlbertError, match="steps is 5 and epochs 6; give one of them"):
