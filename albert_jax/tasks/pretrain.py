@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -38,6 +39,9 @@ class Pretrain(Task):
     vocab: str = knob("", free=True, local=True)  # vocabulary of TFRecord files: directory, .model file or vocab.txt
     pairs: PairConfig = knob(default_factory=PairConfig)
     masks: MaskConfig = knob(default_factory=MaskConfig)
+    # e: the target of a masked piece is 1 - e at the piece and e spread over all of them. "loss" has it; "mlm_loss"
+    # stays the plain one
+    label_smoothing: float = knob(0.0, at_least=0, below=1)
     eval_examples: int = knob(2048, at_least=0)  # examples of a held-out split that are scored, evenly spaced; 0 = all
     eval_seed: int = 1  # masks and orders of the evaluation, the same in every run
 
@@ -62,23 +66,30 @@ class Pretrain(Task):
     def objective(self, config: AlbertConfig) -> "PretrainObjective":
         config = config if config.vocab_size else dataclasses.replace(config, vocab_size=VOCABULARY)
         length, order = self.max_length, self.pairs.order != "off"
-        return PretrainObjective(config, length, self.masks.slots(length), order)
+        return PretrainObjective(config, length, self.masks.slots(length), order, self.label_smoothing)
 
 
 class PretrainObjective(Objective):
-    """The part of the task that needs no data: model, losses and scores. `order` False leaves sentence order out."""
+    """The part of the task that needs no data: model, losses and scores. `order` False leaves sentence order out;
+    `smoothing` is the masked pieces' label smoothing."""
 
-    def __init__(self, config: AlbertConfig, max_length: int, predictions: int, order: bool = True):
+    def __init__(
+        self, config: AlbertConfig, max_length: int, predictions: int, order: bool = True, smoothing: float = 0.0
+    ):
         self.config = config
         self.tokens_per_example = max_length
         self.predictions_per_example = predictions
+        self.smoothing = smoothing
         self.losses = ("mlm_loss", "order_loss") if order else ("mlm_loss",)
+        if smoothing:
+            self.losses += ("smoothing",)
         accuracy = share("order_accuracy", "order accuracy", baseline=0.5, against="chance", headline=True)
         self.scores = (
             loss(headline=True),
             loss("mlm_loss", "MLM loss", against="unigram entropy"),
             *((loss("order_loss", "order loss"),) if order else ()),
             share("mlm_accuracy", "MLM accuracy", against="unigram", headline=True),
+            *((loss("smoothing", "label smoothing"),) if smoothing else ()),
             *((accuracy,) if order else ()),
         )
 
@@ -96,6 +107,9 @@ class PretrainObjective(Objective):
         )
         mlm_loss, mlm_hits = cross_entropy(mlm_logits, batch["masked_ids"], batch["masked_weights"])
         sums: Sums = {"mlm_loss": (mlm_loss, "masked"), "mlm_accuracy": (mlm_hits, "masked")}
+        if self.smoothing:
+            extra = self.smoothing * _beside_mean(mlm_logits, batch["masked_ids"], batch["masked_weights"])
+            sums["smoothing"] = (extra, "masked")
         if "order_loss" in self.losses:
             order_loss, order_hits = cross_entropy(order_logits, batch["order_label"], batch["order_weight"])
             sums |= {"order_loss": (order_loss, "ordered"), "order_accuracy": (order_hits, "ordered")}
@@ -105,6 +119,16 @@ class PretrainObjective(Objective):
         return random_batch(self.config, rows, self.tokens_per_example, self.predictions_per_example)
 
 
+def _beside_mean(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted sum of (logit of the label - mean logit): e times this is what smoothing by e adds to the plain cross
+    entropy, (1 - e) (Z - own) + e (Z - mean) = (Z - own) + e (own - mean). Shapes as of `cross_entropy`."""
+    logits = logits.astype(jnp.float32)
+    # By comparison and not by indexing, whose gradient is a scatter; see `tasks.base.cross_entropy`.
+    own = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1) == labels[..., None]
+    beside = jnp.where(own, logits, 0.0).sum(axis=-1) - logits.mean(axis=-1)
+    return (beside * weights).sum()
+
+
 class OpenPretrain(PretrainObjective, OpenTask):
     """The task on a prepared corpus; see `albert_jax.tasks.base.OpenTask`."""
 
@@ -112,7 +136,8 @@ class OpenPretrain(PretrainObjective, OpenTask):
         store = DocumentStore.open(task.data, "train")
         self.tokenizer = store.tokenizer()
         config = with_vocabulary(config, self.tokenizer, task.data)
-        super().__init__(config, task.max_length, task.masks.slots(task.max_length), task.pairs.order != "off")
+        slots, order = task.masks.slots(task.max_length), task.pairs.order != "off"
+        super().__init__(config, task.max_length, slots, order, task.label_smoothing)
         self.resolved = self._task = task
         self._store = store
         self._train = PretrainingSource(store, self.tokenizer, task.pairs, task.masks)
@@ -148,7 +173,7 @@ class OpenRecords(PretrainObjective, OpenTask):
         )
         self.resolved = self._task = task
         refuse(self._flaws_of_length())
-        super().__init__(config, task.max_length, self._train.predictions)
+        super().__init__(config, task.max_length, self._train.predictions, smoothing=task.label_smoothing)
         self._baselines = self._unigram()  # now: it reads every piece, and so meets records of another vocabulary
 
     def _flaws_of_length(self) -> Iterator[str]:
@@ -202,7 +227,8 @@ class Spaced:
     def __len__(self) -> int:
         return min(self.count, len(self.source))
 
-    def example(self, seed: int, index: int) -> dict[str, np.ndarray]:
+    def example(self, seed: int, index: int, place: int | None = None) -> dict[str, np.ndarray]:
+        # Without the place: an evaluation is the same at any time of a run.
         # Evenly spaced rather than the first: documents of one source stand together in a store.
         return self.source.example(seed, index * len(self.source) // len(self))
 

@@ -54,8 +54,9 @@ class GooglePairs:
         """Examples of one epoch."""
         return self._size
 
-    def pair(self, seed: int, index: int) -> Pair:
-        """Pair `index` of the endless sequence that `seed` names; epoch e begins at e * len(source)."""
+    def pair(self, seed: int, index: int, place: int | None = None) -> Pair:
+        """Pair `index` of the endless sequence that `seed` names; epoch e begins at e * len(source). `place` changes
+        nothing: these rules know no warm-up of the length."""
         epoch, slot = divmod(index, self._size)
         # All slots of an epoch are shifted by one draw. Where in its document's stretch a slot lies is where it lies
         # among the document's pairs of target and chunk.
@@ -162,14 +163,14 @@ class GoogleMasker(Masker):
         self._left_out[[vocabulary.cls_id, vocabulary.sep_id]] = True
 
     def _targets(
-        self, input_ids: np.ndarray, length: int, draw: draws.Draws
+        self, input_ids: np.ndarray, budget: int, length: int, draw: draws.Draws
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         pieces = input_ids[:length]
         positions = np.flatnonzero(~self._left_out[pieces])
         starts = self._word_starts[pieces[positions]]
         starts[:1] = True
         edges = [*np.flatnonzero(starts).tolist(), len(positions)]
-        words, budget = len(edges) - 1, self.budget(length)
+        words = len(edges) - 1
         uniforms = draw.uniforms(2 * words + 2 * budget)
         kinds, others = uniforms[2 * words :].reshape(2, budget)
         sizes = self.ngram_lengths(uniforms[words : 2 * words]).tolist()

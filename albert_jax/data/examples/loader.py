@@ -34,7 +34,10 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...  # examples of one epoch
 
-    def example(self, seed: int, index: int) -> Mapping[str, Any]: ...  # arrays or numbers; index counts on over epochs
+    def example(self, seed: int, index: int, place: int | None = None) -> Mapping[str, Any]:
+        """Arrays or numbers; `index` counts on over epochs. `place`: how many examples of the sequence came before the
+        batch, for what changes during a run; None: after all changes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class _Batches:
         real = positions < self.total
         # Rows past the end repeat the last example with weight 0: all batches have one shape, so one compiled program.
         indices = self._indices(np.minimum(positions, self.total - 1))
-        rows = [self.source.example(self.seed, index) for index in indices.tolist()]
+        # One place for all rows, whichever process makes them: the rows of a batch have one length.
+        place = number * self.batch_size
+        rows = [self.source.example(self.seed, index, place) for index in indices.tolist()]
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         batch["example_weight"] = real.astype(np.float32)
         if not real.all():

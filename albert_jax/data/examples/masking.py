@@ -40,7 +40,7 @@ class MaskConfig:
 
     # Predicted share of an example's pieces, [CLS] and [SEP] counted as in the original
     rate: float = knob(0.15, above=0, below=1)
-    # P, prediction slots of an example; 0 = ceil(rate * S). The original: 20, at any S
+    # P, prediction slots of an example; 0 = ceil(highest rate * S). The original: 20, at any S
     max_predictions: int = knob(0, at_least=0)
     max_ngram: int = knob(3, at_least=1)  # longest span in words
     mask_share: float = knob(0.8, at_least=0, at_most=1)  # share of predicted pieces shown as [MASK], drawn for each
@@ -49,6 +49,10 @@ class MaskConfig:
     # How spans are chosen: "segment" keeps them in a segment; "google_compat" is the original's walk and its rule of
     # where a word starts (`google_compat.GoogleMasker`)
     spans: Literal["segment", "google_compat"] = "segment"
+    # The rate that `rate` moves to, linearly over the first `end_examples` examples of a run (30 to
+    # 15 %, say); 0 keeps `rate`. Evaluations see the last rate
+    end_rate: float = knob(0.0, at_least=0, below=1)
+    end_examples: int = knob(0, at_least=0)
 
     @classmethod
     def google_compat(cls, max_predictions: int = 20) -> "MaskConfig":
@@ -57,7 +61,14 @@ class MaskConfig:
 
     def slots(self, max_length: int) -> int:
         """P: prediction slots of an example of `max_length` pieces."""
-        return self.max_predictions or math.ceil(self.rate * max_length - 1e-9)
+        return self.max_predictions or math.ceil(max(self.rate, self.end_rate) * max_length - 1e-9)
+
+    def rate_at(self, place: int | None) -> float:
+        """The rate where `place` examples of the run came before; None: after all of them."""
+        if not self.end_rate:
+            return self.rate
+        done = 1.0 if place is None else min(1.0, place / self.end_examples)
+        return self.rate + done * (self.end_rate - self.rate)
 
     def flaws(self, max_length: int) -> Iterator[str]:
         """What does not go together for examples of `max_length` pieces, or names no rule of spans."""
@@ -67,6 +78,11 @@ class MaskConfig:
             yield (
                 f"max_predictions={self.max_predictions}: give 1 to max_length={max_length} slots, "
                 "or 0 for rate * max_length"
+            )
+        if bool(self.end_rate) != bool(self.end_examples):
+            yield (
+                f"end_rate={self.end_rate:g}, end_examples={self.end_examples}: give both, for a rate that moves, or "
+                "neither"
             )
         if self.mask_share + self.random_share > 1:
             yield (
@@ -112,16 +128,16 @@ class Masker:
         """Span lengths in words, 1 .. max_ngram with p(n) = (1/n) / sum, for as many numbers in [0, 1)."""
         return np.searchsorted(self._ngram_shares, uniforms, side="right") + 1
 
-    def budget(self, length: int) -> int:
-        """How many of `length` pieces (special ones counted) are to be predicted."""
-        return min(self.slots, max(1, round(self.config.rate * length)))
+    def budget(self, length: int, place: int | None = None) -> int:
+        """How many of `length` pieces, special ones counted, to predict; `place` as of `MaskConfig.rate_at`."""
+        return min(self.slots, max(1, round(self.config.rate_at(place) * length)))
 
-    def apply(self, input_ids: np.ndarray, length: int, draw: draws.Draws) -> Masked:
+    def apply(self, input_ids: np.ndarray, length: int, draw: draws.Draws, place: int | None = None) -> Masked:
         """The pieces as the model shall see them (a copy), and what it shall predict.
 
-        `input_ids`: int32 [S] with special pieces, padded after `length`.
+        `input_ids`: int32 [S] with special pieces, padded after `length`; `place` as of `MaskConfig.rate_at`.
         """
-        used, kinds, others = self._targets(input_ids, length, draw)
+        used, kinds, others = self._targets(input_ids, self.budget(length, place), length, draw)
         count = len(used)
         masked = np.array(input_ids, dtype=np.int32)
         originals = masked[used]
@@ -137,11 +153,11 @@ class Masker:
         return Masked(masked, positions, labels, weights)
 
     def _targets(
-        self, input_ids: np.ndarray, length: int, draw: draws.Draws
+        self, input_ids: np.ndarray, budget: int, length: int, draw: draws.Draws
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The positions to predict, int32 [n] sorted, and two rows of numbers in [0, 1) that say what is shown."""
+        """The positions to predict, int32 [n <= budget] sorted, and two rows of numbers in [0, 1) that say what is
+        shown."""
         edges, free = self._words(input_ids[:length])
-        budget = self.budget(length)
         uniforms = draw.uniforms(len(free) + 3 * budget)  # one call: NumPy's cost here is by the call
         lengths, kinds, others = uniforms[len(free) :].reshape(3, budget)
         order = np.argsort(uniforms[: len(free)]).tolist()

@@ -51,16 +51,28 @@ class PairConfig:
     # How documents are divided: "even" shows every part of a document about as often; "google_compat" is the original's
     # walk (`google_compat.GooglePairs`): short lengths drawn for a document, foreign halves for lone sentences
     chunks: Literal["even", "google_compat"] = "even"
+    # S of the first `first_examples` examples of a run, whose steps cost less; 0 = max_length from the start. The step
+    # is compiled once more where the length changes
+    first_length: int = knob(0, at_least=0)
+    first_examples: int = knob(0, at_least=0)  # the batch that reaches this number is the last of the first length
 
     @classmethod
     def google_compat(cls, max_length: int = 512) -> "PairConfig":
         """All that the original's tool does, at its defaults."""
         return cls(max_length, cut="pieces", chunks="google_compat")
 
+    def length_at(self, place: int | None) -> int:
+        """S where `place` examples of the run came before; None: after all of them."""
+        return self.max_length if place is None or place >= self.first_examples else self.first_length
+
+    def pieces_of(self, length: int) -> int:
+        """Text pieces of a full example of `length`: what [CLS] and the [SEP]s leave."""
+        return length - (2 if self.order == "off" else 3)
+
     @property
     def max_pieces(self) -> int:
-        """Text pieces of a full example: what [CLS] and the [SEP]s leave."""
-        return self.max_length - (2 if self.order == "off" else 3)
+        """Text pieces of a full example of max_length."""
+        return self.pieces_of(self.max_length)
 
     @property
     def mean_pieces(self) -> float:
@@ -73,6 +85,13 @@ class PairConfig:
             yield f"chunks={self.chunks!r}: choose even or google_compat"
         if self.chunks == "google_compat" and self.order != "sop":
             yield f"chunks='google_compat' makes sentence-order pairs; set order='sop', not {self.order!r}"
+        if bool(self.first_length) != bool(self.first_examples):
+            both = f"first_length={self.first_length}, first_examples={self.first_examples}"
+            yield f"{both}: give both, for a run that begins with short examples, or neither"
+        if self.first_length and not 8 <= self.first_length <= self.max_length:
+            yield f"first_length={self.first_length}: give 8 to max_length={self.max_length} pieces"
+        if self.first_length and self.chunks == "google_compat":
+            yield "chunks='google_compat' has one length; set first_length=0, or chunks='even'"
 
 
 @dataclass(frozen=True)
@@ -133,8 +152,9 @@ class PairSource:
         """Examples of one epoch."""
         return int(self._ends[-1])
 
-    def pair(self, seed: int, index: int) -> Pair:
-        """Pair `index` of the endless sequence that `seed` names; epoch e begins at e * len(source)."""
+    def pair(self, seed: int, index: int, place: int | None = None) -> Pair:
+        """Pair `index` of the endless sequence that `seed` names; epoch e begins at e * len(source). `place`: how many
+        examples of the run came before, which decides the length; None: after all of them."""
         epoch, slot = divmod(index, len(self))
         document = bisect_right(self._ends, slot)
         before = int(self._ends[document - 1]) if document else 0
@@ -146,7 +166,8 @@ class PairSource:
         centre = int((slot - before + shift) * text.total / slots)
 
         draw = draws.Draws(seed, draws.PAIRS, index)
-        target = limit = self.config.max_pieces
+        # A slot is a point in a document, so slots are the same at any length: a shorter example shows less about it.
+        target = limit = self.config.pieces_of(self.config.length_at(place))
         if draw.uniform() < self.config.short_prob:
             target = 2 + draw.below(limit - 1)
         first, low, last = text.chunk(centre, target, limit)
@@ -166,11 +187,11 @@ class PairSource:
         if label and self.config.order == "sop":
             left, right = right, left
         elif label:
-            right = self._foreign(draw, before, slots, target - len(left))
+            right = self._foreign(draw, before, slots, target - len(left), limit)
         # The swap comes before the cut: the cut favours the first half by a piece and would tell the order.
         return Pair(*_cut(draw, left, right, target, self.config.cut), label, 1.0, document)
 
-    def _foreign(self, draw: draws.Draws, before: int, slots: int, wanted: int) -> np.ndarray:
+    def _foreign(self, draw: draws.Draws, before: int, slots: int, wanted: int, limit: int) -> np.ndarray:
         """Whole sentences of another document (drawn by its slots): `wanted` pieces, if it has them."""
         slot = draw.below(len(self) - slots)
         document = bisect_right(self._ends, slot if slot < before else slot + slots)
@@ -178,7 +199,7 @@ class PairSource:
         first = draw.below(len(text.starts))
         low = text.edge(first)
         last = bisect_left(text.starts, low + max(1, wanted), first + 1)
-        return text.pieces[low : min(text.edge(last), low + self.config.max_pieces)]
+        return text.pieces[low : min(text.edge(last), low + limit)]
 
 
 class _Text:

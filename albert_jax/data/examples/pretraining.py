@@ -1,5 +1,6 @@
 """Pretraining examples: drawn from a document store, or read from records of the original's data tool."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,12 +39,16 @@ class PretrainingSource:
     ) -> None:
         pairs, masks = pairs or PairConfig(), masks or MaskConfig()
         self.pairs = (GooglePairs if pairs.chunks == "google_compat" else PairSource)(documents, pairs)
-        self.masker = (GoogleMasker if masks.spans == "google_compat" else Masker)(masks, vocabulary, pairs.max_length)
+        masker = GoogleMasker if masks.spans == "google_compat" else Masker
+        self.masker = masker(masks, vocabulary, pairs.max_length)
+        # Of the length that a run begins with, where that is another: fewer pieces have fewer prediction slots.
+        self._first_masker = masker(masks, vocabulary, pairs.first_length or pairs.max_length)
         self._cls_id, self._sep_id, self._pad_id = vocabulary.cls_id, vocabulary.sep_id, vocabulary.pad_id
         # A corpus is recognised by its vocabulary and the lengths of its documents: reading all of it would take
         # minutes.
-        identity = (getattr(documents, "fingerprint", ""), self.pairs.config, self.masker.config)
-        digest = hashlib.blake2b(repr(identity).encode(), digest_size=8)
+        name = repr(getattr(documents, "fingerprint", ""))
+        identity = f"({name}, {_named(self.pairs.config)}, {_named(masks)})"
+        digest = hashlib.blake2b(identity.encode(), digest_size=8)
         digest.update(np.asarray(documents.lengths, np.int64).tobytes())
         self.fingerprint = digest.hexdigest()
 
@@ -51,8 +56,9 @@ class PretrainingSource:
         """Examples of one epoch."""
         return len(self.pairs)
 
-    def example(self, seed: int, index: int) -> dict[str, Any]:
-        """One example.
+    def example(self, seed: int, index: int, place: int | None = None) -> dict[str, Any]:
+        """One example; `place`: how many of the run came before it, which decides length and mask rate where those
+        change during a run (None: after all changes).
 
         Before: a document's pieces "a b c d. e f." of which the pair shows "e f." and "a b c d.", label 1.
         After, with S = 12 and P = 2:
@@ -62,8 +68,8 @@ class PretrainingSource:
         Returns input_ids, segment_ids int32 [S]; mask bool [S] (True = real piece); masked_positions, masked_ids int32
         [P]; masked_weights float32 [P]; order_label int32 []; order_weight float32 [].
         """
-        pair = self.pairs.pair(seed, index)
-        size = self.pairs.config.max_length
+        pair = self.pairs.pair(seed, index, place)
+        size = self.pairs.config.length_at(place)
         first, second = len(pair.first), len(pair.second)
         ids = np.full(size, self._pad_id, np.int32)
         segments = np.zeros(size, np.int32)
@@ -78,7 +84,8 @@ class PretrainingSource:
             segments[length : length + second + 1] = 1
             length += second + 1
         real[:length] = True
-        masked = self.masker.apply(ids, length, draws.Draws(seed, draws.MASKS, index))
+        masker = self.masker if size == self.pairs.config.max_length else self._first_masker
+        masked = masker.apply(ids, length, draws.Draws(seed, draws.MASKS, index), place)
         return {
             "input_ids": masked.input_ids,
             "segment_ids": segments,
@@ -89,6 +96,17 @@ class PretrainingSource:
             "order_label": np.int32(pair.label),
             "order_weight": np.float32(pair.weight),
         }
+
+
+# Fields that came later: at their defaults they are no part of an identity, so that runs from before can go on.
+_LATER = ("first_length", "first_examples", "end_rate", "end_examples")
+
+
+def _named(config: PairConfig | MaskConfig) -> str:
+    """`repr(config)` without the fields of `_LATER` that are not used."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    shown = (f"{name}={value!r}" for name, value in values.items() if value or name not in _LATER)
+    return f"{type(config).__name__}({', '.join(shown)})"
 
 
 # The fields of a record that `create_pretraining_data.py` wrote: S values, P values, one. `token_boundary` (which
@@ -121,8 +139,8 @@ class GoogleRecords:
     def __len__(self) -> int:
         return len(self._records)
 
-    def example(self, seed: int, index: int) -> dict[str, Any]:
-        """Record index % len(source); the seed changes nothing. Shapes and types: `PretrainingSource.example`."""
+    def example(self, seed: int, index: int, place: int | None = None) -> dict[str, Any]:
+        """Record index % len(source); seed and place change nothing. Shapes and types: `PretrainingSource.example`."""
         index %= len(self._records)
         found = self._parsed(index)
         refuse(f"{self._records.name(index)}: {flaw}" for flaw in self._flaws(found))

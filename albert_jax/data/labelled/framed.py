@@ -128,7 +128,7 @@ class FramedTexts:
     def __getitem__(self, index: int, /) -> Mapping[str, Any]:
         return frame(self._tokenizer, self._pieces[index], self._max_length) | {"label": self._labels[index]}
 
-    def example(self, seed: int, index: int) -> Mapping[str, Any]:
+    def example(self, seed: int, index: int, place: int | None = None) -> Mapping[str, Any]:
         return self[index % len(self)]
 
 
@@ -188,7 +188,7 @@ class Windows:
         row["sentence"] = np.array(sentence, np.int32)
         return row
 
-    def example(self, seed: int, index: int) -> Mapping[str, Any]:
+    def example(self, seed: int, index: int, place: int | None = None) -> Mapping[str, Any]:
         return self[index % len(self)]
 
 

@@ -29,7 +29,7 @@ class ExampleList:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def example(self, seed: int, index: int):
+    def example(self, seed: int, index: int, place: int | None = None):
         return self.rows[index % len(self)]
 
 
@@ -51,7 +51,7 @@ class Counting:
     def __len__(self) -> int:
         return self.size
 
-    def example(self, seed: int, index: int) -> dict:
+    def example(self, seed: int, index: int, place: int | None = None) -> dict:
         self.made.append(index)
         return {
             "index": np.int64(index),
@@ -251,7 +251,7 @@ def test_worker_processes_give_the_same_stream() -> None:
 
 def test_an_error_in_an_example_reaches_the_reader() -> None:
     class Broken(Counting):
-        def example(self, seed: int, index: int) -> dict:
+        def example(self, seed: int, index: int, place: int | None = None) -> dict:
             raise AlbertError("document 3 is damaged; run prepare again")
 
     with pytest.raises(AlbertError, match="document 3"):
@@ -287,3 +287,86 @@ def test_the_position_in_another_corpus_is_refused() -> None:
     assert len(one) == len(other)
     with pytest.raises(AlbertError, match="the training examples changed"):
         Loader(one, 8).set_state(Loader(other, 8).get_state())
+
+
+# ---- what changes during a run
+
+GOLDEN_IDENTITY = "bad422a9f1b09608"  # of `pretraining_source()`, before anything could change during a run
+SHAPES = [np.random.default_rng(d).integers(3, 8, 30).tolist() for d in range(40)]
+# 8 examples of a batch: lengths 16, 16, 16, 32 ...; the rate falls over the first 40 examples, so until batch 5.
+CHANGING = (
+    PairConfig(32, short_prob=0, first_length=16, first_examples=20),
+    MaskConfig(rate=0.5, end_rate=0.25, end_examples=40),
+)
+
+
+def changing_source() -> PretrainingSource:
+    return PretrainingSource(random_store(SHAPES, 1000), SmallVocabulary(1000), *CHANGING)
+
+
+def test_length_and_rate_follow_the_place_in_the_run() -> None:
+    batches = take(Loader(changing_source(), 8, seed=4), 8)
+    assert [batch["input_ids"].shape[1] for batch in batches] == [16, 16, 16, 32, 32, 32, 32, 32]
+    # ceil(highest rate * length) slots
+    assert [batch["masked_weights"].shape[1] for batch in batches] == [8, 8, 8, 16, 16, 16, 16, 16]
+    assert all(batch["mask"].all() for batch in batches)  # nothing is padded: the texts are cut to the length
+    # round(rate * length), with the rate 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.25, ...
+    assert [batch["masked_weights"].sum(1).tolist() for batch in batches] == [
+        [count] * 8 for count in (8, 7, 6, 11, 10, 8, 8, 8)
+    ]
+
+
+def test_what_changes_during_a_run_is_resumed_and_divided_exactly() -> None:
+    straight = take(Loader(changing_source(), 8, seed=4), 6)
+    for begin in (2, 3):  # within the first length, and where the second begins
+        first = Loader(changing_source(), 8, seed=4)
+        take(first, begin)
+        again = Loader(changing_source(), 8, seed=4)
+        again.set_state(first.get_state())
+        assert all(same(*pair) for pair in zip(straight[begin:], take(again, 6 - begin), strict=True))
+    for rows in ((0, 1, 2), (3, 4, 5, 6, 7)):
+        own = take(Loader(changing_source(), 8, seed=4, rows=rows), 6)
+        assert all(
+            same({name: values[list(rows)] for name, values in whole.items()}, part)
+            for whole, part in zip(straight, own, strict=True)
+        )
+
+
+def test_after_all_changes_the_source_is_a_plain_one() -> None:
+    """So an evaluation is the same during and after them, and slots name the same places of the text at any length."""
+    plain = PretrainingSource(random_store(SHAPES, 1000), VOCABULARY, PairConfig(32, short_prob=0))
+    changing = changing_source()
+    assert len(changing) == len(plain)
+    for index in range(20):
+        example, pair = changing.example(1, index), plain.pairs.pair(1, index)
+        assert example["input_ids"].shape == (32,) and example["masked_weights"].sum() == 8
+        late = changing.pairs.pair(1, index, 20)
+        assert np.array_equal(late.first, pair.first) and np.array_equal(late.second, pair.second)
+        early = changing.pairs.pair(1, index, 19)
+        assert early.document == pair.document and len(early.first) + len(early.second) == 13
+
+
+def test_an_identity_is_that_of_before_where_nothing_changes() -> None:
+    """A stored run may go on: its data position names this digest."""
+    assert pretraining_source().fingerprint == GOLDEN_IDENTITY
+    store = random_store(SHAPES, 1000)
+    plain = PretrainingSource(store, VOCABULARY, PairConfig(32), MaskConfig()).fingerprint
+    changes = [
+        (PairConfig(32, first_length=16, first_examples=20), MaskConfig()),
+        (PairConfig(32), MaskConfig(end_rate=0.1, end_examples=40)),
+        (PairConfig(32), MaskConfig(end_rate=0.1, end_examples=41)),
+    ]
+    assert len({plain, *(PretrainingSource(store, VOCABULARY, *change).fingerprint for change in changes)}) == 4
+
+
+def test_changes_that_do_not_go_together_are_refused() -> None:
+    store = random_store(SHAPES, 1000)
+    for pairs, masks, message in (
+        (PairConfig(32, first_length=16), MaskConfig(), "first_length=16, first_examples=0: give both"),
+        (PairConfig(32, first_length=64, first_examples=9), MaskConfig(), "give 8 to max_length=32"),
+        (PairConfig(32, chunks="google_compat", first_length=16, first_examples=9), MaskConfig(), "has one length"),
+        (PairConfig(32), MaskConfig(end_rate=0.1), "end_rate=0.1, end_examples=0: give both"),
+        (PairConfig(32, first_length=16, first_examples=9), MaskConfig(max_predictions=20), "max_length=16 slots"),
+    ):
+        with pytest.raises(AlbertError, match=message):
+            PretrainingSource(store, VOCABULARY, pairs, masks)
