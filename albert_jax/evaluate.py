@@ -35,7 +35,8 @@ def score(
     """The evaluation of `split`, and the outputs of its examples in order."""
     totals: dict[str, tuple[float, float]] = {}
     outputs: list[dict[str, np.ndarray]] = []
-    for batch in task.eval_batches(split, batch_size, layout.process_rows(batch_size)):
+    batches = task.eval_batches(split, batch_size, layout.process_rows(batch_size))
+    for batch in batches:
         sums, rows = jax.device_get(eval_step(params, layout.to_devices(batch)))
         for name, (total, weight) in sums.items():
             before = totals.get(name, (0.0, 0.0))
@@ -43,6 +44,8 @@ def score(
         # Padding rows repeat the last example; in the outputs they would count it twice.
         real = np.flatnonzero(rows.pop("example_weight"))
         outputs += [{name: values[i] for name, values in rows.items()} for i in real]
+    if batches.order is not None:
+        outputs = [outputs[place] for place in np.argsort(batches.order)]
     scores = {name: total / weight if weight else float("nan") for name, (total, weight) in totals.items()}
     # Without the losses that nothing was weighed for, but with one that is not a number: it must not count as 0.
     scores["loss"] = sum(scores[name] for name in task.losses if totals[name][1])

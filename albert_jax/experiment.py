@@ -55,6 +55,9 @@ class Experiment:
     model_of_init: bool = knob(False, free=True)  # take the model's shape from init; dropout, dtype and speed stay
     from_scratch: bool = knob(False, free=True)  # start from random values; of init only shape and vocabulary
     eval_every: int = knob(1000, at_least=0, free=True)  # steps between evaluations; 0 at the end, and after each epoch
+    # Most that an evaluation before the last may cost, as a share of the training since the one before: it scores as
+    # many evenly spaced examples of the validation split as that allows, where the task can; 0 = always all.
+    eval_share: float = knob(0.5, at_least=0, free=True, older=0.0)
     eval_batch_size: int = knob(0, at_least=0, free=True)  # examples of an evaluation batch; 0 = batch_size
     data_workers: int = knob(0, at_least=0, free=True, local=True)  # processes that make examples; 0 = a thread
     max_skipped: int = knob(10, at_least=1, free=True)  # steps with a gradient that is not finite until it ends
@@ -74,6 +77,14 @@ class Experiment:
             # read.
             self.optim.learning_rate(self.steps)
         return self
+
+    @property
+    def eval_examples(self) -> int | None:
+        """Examples that an evaluation before the last may score; None where nothing bounds them."""
+        if not (self.eval_share and self.eval_every):
+            return None
+        # A training step computes each row three times: forward, and for two gradients.
+        return max(round(3 * self.eval_share * self.eval_every * self.batch_size), self.batch_size)
 
     def _flaws_of_length(self) -> Iterator[str]:
         if not 0 <= self.epochs < math.inf or (self.epochs and self.steps):
@@ -100,17 +111,19 @@ class Experiment:
             )
 
     def left_open_as(self, before: "Experiment") -> "Experiment":
-        """Itself with what `recipe` leaves open as in a run that was begun `before`."""
+        """Itself, to go on with a run that was begun `before`: what `recipe` leaves open, and what that run's version
+        did not know yet, are as they were there."""
         if not self.recipe:
-            return self
+            return fields.as_before(self, before)
         schedule, old = self.optim.schedule, before.optim.schedule
         if not (schedule.warmup_steps or schedule.warmup_share):
             schedule = dataclasses.replace(schedule, warmup_steps=old.warmup_steps, warmup_share=old.warmup_share)
         optim = dataclasses.replace(self.optim, peak_lr=self.optim.peak_lr or before.optim.peak_lr, schedule=schedule)
         length = (self.steps, self.epochs) if self.steps or self.epochs else (before.steps, before.epochs)
-        return dataclasses.replace(
+        made = dataclasses.replace(
             self, optim=optim, batch_size=self.batch_size or before.batch_size, steps=length[0], epochs=length[1]
         )
+        return fields.as_before(made, before)
 
     def with_recipe(self, examples: int) -> tuple["Experiment", list[str]]:
         """Itself with what `recipe` leaves open filled in, for its model's width and so many training examples; and a

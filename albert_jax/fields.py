@@ -101,6 +101,20 @@ def _out_of_range(name: str, value: float, known: typing.Mapping[str, Any]) -> I
     yield f"{name} is {value:g}; it must {rule}"
 
 
+def as_before(asked: Any, stored: Any) -> Any:
+    """`asked` with what `stored` means by fields that it is from before (`older`), where `asked` has their defaults."""
+    if type(asked) is not type(stored):
+        return asked
+    changed = {}
+    for field in dataclasses.fields(asked):
+        old, now = getattr(stored, field.name), getattr(asked, field.name)
+        if dataclasses.is_dataclass(now):
+            changed[field.name] = as_before(now, old)
+        elif "older" in field.metadata and old == field.metadata["older"] and now == field.default:
+            changed[field.name] = old
+    return dataclasses.replace(asked, **changed)
+
+
 def leaves(
     value: Any, path: str = "", free: bool = False, local: bool = False
 ) -> Iterator[tuple[str, Any, bool, bool]]:

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from albert_jax import experiment as experiments
+from albert_jax.data.examples import buckets
 from albert_jax.data.labelled.framed import Unknown, frame
 from albert_jax.data.labelled.requests import Arrivals, Request
 from albert_jax.data.text import tokenizers
@@ -30,8 +31,6 @@ from albert_jax.evaluate import restored
 from albert_jax.interop.directory import is_converted
 from albert_jax.tasks.base import Answers, Row
 
-# Programs are compiled for a few row lengths; these bound padding on one side, compile time and memory on the other.
-LEAST_LENGTH = 16  # S of the shortest rows; shorter ones would hardly be faster
 AHEAD = 16  # batches of rows or texts that may wait for an answer
 PATIENCE_S = 0.1  # seconds of waiting for input before waiting texts are answered in batches that are not full
 
@@ -54,12 +53,6 @@ class Tally:
     def notes(self) -> list[str]:
         """What a user should know about the texts, a line each."""
         return [*self.warnings, *self.unknown.notes("the texts")]
-
-
-def _steps() -> list[int]:
-    """16, 24, 32, then four to a doubling: from 32 on at most a fifth of a row is padding."""
-    quarters = (LEAST_LENGTH // 2 << n for n in range(14))
-    return [LEAST_LENGTH, 3 * LEAST_LENGTH // 2, *(count * quarter for quarter in quarters for count in (4, 5, 6, 7))]
 
 
 @dataclass
@@ -173,7 +166,7 @@ class Predictor:
         self._step = make_eval_step(self.answers, self._layout)
         self._rows = batch_size + -batch_size % self._layout.row_groups
         longest = experiment.task.max_length
-        self.lengths = [*(n for n in _steps() if n < longest), longest]
+        self.lengths = buckets.steps(longest)
         self.compiled: dict[int, Any] = {}
         self.tally = Tally()
 

@@ -22,7 +22,7 @@ from albert_jax.cluster.agreement import barrier, check_equal, check_rows, slow_
 from albert_jax.engine.assemble import Assembly, assemble
 from albert_jax.engine.checkpoint import Checkpoints
 from albert_jax.engine.sharding import ROWS
-from albert_jax.engine.state import count
+from albert_jax.engine.state import abstract_params, count, shardings
 from albert_jax.engine.stopping import Patience
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import score
@@ -81,6 +81,10 @@ def _train(
     # Before anything is allocated: a wrong --workdir should cost seconds.
     check_own(workdir, experiment, task)
 
+    # Before the last step a part of the validation split may have to do; it ranks the last one's checkpoint too.
+    most = experiment.eval_examples
+    part = task if most is None else task.scored_on("validation", most)
+
     # ---- devices, optimizer and steps
     assembly = assemble_run(experiment, task)
     layout = assembly.layout
@@ -135,6 +139,13 @@ def _train(
     if peak is None:
         kind = layout.mesh.devices.flat[0].device_kind
         messages.append(f"MFU: unknown device {kind!r}, so its share of a peak is not reported")
+    compiled: set[int] = set()  # row lengths of the steps so far
+    if part is not task:
+        some, every = (each.eval_batches("validation", eval_rows).examples for each in (part, task))
+        messages.append(
+            f"evaluations before the last score {some:,} of {every:,} validation examples, evenly spaced, and rank the "
+            "checkpoints by them; --eval-share 0 scores all"
+        )
     window = Window()
     scores: dict[str, float] = {}
     done = start >= experiment.steps or patience.over
@@ -169,9 +180,18 @@ def _train(
             # data.
             if number == start and batches.examples >= experiment.batch_size:  # fewer may well repeat
                 check_rows(made, rows)
-            with meter.devices():
+            # Rows may be of several lengths, and each is compiled where it is first met.
+            length = made["input_ids"].shape[1] if "input_ids" in made else task.tokens_per_example
+            new = number > start and length not in compiled
+            compiled.add(length)
+            with meter.compiling() if new else meter.devices():
                 state, metrics = assembly.train_step(state, batch)
+                if new:
+                    jax.block_until_ready(metrics)
                 window.add(metrics)  # fetches the metrics of the step before, so the devices never wait for this line
+            if not new:
+                per_token = train_flops_per_token(config, length, task.predictions_per_example)
+                meter.took(experiment.batch_size * length, per_token)
             step = number + 1
             telemetry.tick(step)
             # Compilation happens in the first step and would hide in every figure of speed.
@@ -198,24 +218,27 @@ def _train(
                     raise diverged(int(means["skipped"]), step, checkpoints.steps)
             with meter.pause():
                 if evaluating:
-                    evaluation, _ = score(task, assembly.eval_step, state.params, layout, "validation", eval_rows)
-                    scores = evaluation.scores
+                    evaluation, _ = score(part, assembly.eval_step, state.params, layout, "validation", eval_rows)
+                    compared = scores = evaluation.scores
+                    if last and part is not task:
+                        evaluation, _ = score(task, assembly.eval_step, state.params, layout, "validation", eval_rows)
+                        scores = evaluation.scores
                     telemetry.log(step, "validation", scores)
                     for note in evaluation.notes:
                         if note not in messages:
                             telemetry.event(step, note)
                             messages.append(note)
-                    better = patience.observe(step, scores)
+                    better = patience.observe(step, compared)
                     # A fine-tuning run is short and its best step is what it is for; in pretraining the last is.
                     saving |= patience.over or (better and experiment.task.fine_tunes)
                 if saving:
                     # A checkpoint without a finite score is kept as the latest but can never be the best.
-                    usable = scores if evaluating and math.isfinite(scores[ranking.name]) else None
+                    usable = compared if evaluating and math.isfinite(compared[ranking.name]) else None
                     checkpoints.save(state, describe(experiment, task, batches, patience, ranking), usable)
                     workdirs.upload(workdir)
                 if evaluating and on_evaluation is not None:
                     checkpoints.wait()  # whatever it raises, what was saved is on disk
-                    on_evaluation(step, scores)
+                    on_evaluation(step, compared)
             if stopping and not last:
                 checkpoints.close()
                 telemetry.event(step, f"stopped by a signal after step {step}; run the command again to continue")
@@ -224,11 +247,20 @@ def _train(
             if patience.over:
                 telemetry.event(step, patience.reason)
                 break
+        best = patience.state["best"]
+        if not done and part is not task:  # what is told of a run is never the score of a part
+            if patience.over or checkpoints.best_step != step:
+                best_step, whole = best_on_all(task, assembly, checkpoints, eval_rows)
+                shown = f"{ranking.name} {whole[ranking.name]:.4f}"
+                telemetry.event(step, f"the best checkpoint, of step {best_step:,}, on all of validation: {shown}")
+                best, scores = whole[ranking.name], whole if patience.over else scores
+            else:
+                best = scores[ranking.name]
         if not done and jax.process_index() == 0:
             # At the end, when it delays nothing: what the run was worth beside plain models of the same data.
             plain, notes = fitted(workdir, "validation", task.plain("validation"))
             rivals = best_of(task.scores, task.baselines("validation"), plain)
-            for line in [*notes, verdict(rivals.get(ranking.name, ranking), patience.state["best"])]:
+            for line in [*notes, verdict(rivals.get(ranking.name, ranking), best)]:
                 if line:
                     telemetry.event(step, f"validation: {line}")
     checkpoints.close()
@@ -264,9 +296,9 @@ def in_steps(experiment: Experiment, task: OpenTask, workdir: Path) -> tuple[Exp
     Raises AlbertError where the fields do not go together.
     """
     examples = task.train_batches(experiment.batch_size or 1, experiment.seed, 0).examples
-    if (workdir / experiments.FILE).exists():  # the table, or the config, may be another by now
-        return experiment.left_open_as(experiments.read(workdir)).in_steps(examples), []
-    experiment, taken = experiment.with_recipe(examples)
+    # What a run has begun with stands in its workdir, which `inherit` has read: the table may be another by now.
+    begun = (workdir / experiments.FILE).exists()
+    experiment, taken = (experiment, []) if begun else experiment.with_recipe(examples)
     return experiment.in_steps(examples), taken
 
 
@@ -322,6 +354,17 @@ def write_run_files(workdir: Path, experiment: Experiment, task: OpenTask) -> No
     workdirs.download(workdir)
     existing = {f"{experiments.FILE} exists": (workdir / experiments.FILE).exists()}
     check_equal("different workdirs", existing, f"{workdir} must be one directory that all share")
+
+
+def best_on_all(
+    task: OpenTask, assembly: Assembly, checkpoints: Checkpoints, eval_rows: int
+) -> tuple[int, dict[str, float]]:
+    """The step of the best checkpoint, and its scores on the whole validation split."""
+    checkpoints.wait()
+    step, layout = checkpoints.best_step, assembly.layout
+    assert step is not None
+    params = checkpoints.params(step, shardings(abstract_params(task), layout))
+    return step, score(task, assembly.eval_step, params, layout, "validation", eval_rows)[0].scores
 
 
 def describe(

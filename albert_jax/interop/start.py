@@ -41,6 +41,8 @@ def inherit(experiment: Experiment, workdir: str | Path) -> Experiment:
     Raises AlbertError when `model_of_init` is set and neither has a model.
     """
     begun = (workdirs.local_dir(workdir) / experiments.FILE).exists()
+    if begun:
+        experiment = experiment.left_open_as(experiments.read(workdir))
     experiment = dataclasses.replace(experiment, init=init_of(experiment, workdir))
     if experiment.model_of_init and not (begun or experiment.init or experiment.from_scratch):
         raise AlbertError(

@@ -54,6 +54,8 @@ class Loader(Protocol):
 
     @property
     def examples(self) -> int: ...  # each once an epoch
+    @property
+    def order(self) -> np.ndarray | None: ...  # of a pass in another order than the split's, the example at each place
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
     def __next__(self) -> dict[str, np.ndarray]: ...
     def get_state(self) -> dict[str, Any]: ...
@@ -114,6 +116,11 @@ class OpenTask(Objective, Protocol):
     def eval_batches(self, split: str, batch_size: int, rows: Sequence[int] | None = None) -> Loader:
         """A split once, every example counted once; the last batch padded with `example_weight` 0."""
         ...
+
+    def scored_on(self, split: str, count: int) -> "OpenTask":
+        """Itself with at most `count` evenly spaced examples to score of a split; itself where it has no more, or none
+        can be left out."""
+        return self
 
     def evaluation(self, scores: dict[str, float], outputs: Outputs) -> Evaluation:
         """The whole split's evaluation from its divided sums and the outputs of its real rows, in order."""

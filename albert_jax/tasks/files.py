@@ -1,13 +1,15 @@
 """What tasks on labelled data share: their files, their vocabulary, their splits."""
 
+import copy
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
 from albert_jax.data.examples import loader
+from albert_jax.data.examples.buckets import choose, steps
 from albert_jax.data.labelled.framed import MIN_LENGTH
 from albert_jax.data.text.tokenizers import AnyTokenizer, load
 from albert_jax.errors import AlbertError, refuse
@@ -37,6 +39,9 @@ class FileTask(Task):
     sample_seed: int = 0  # of both draws
     # Score plain models on the same data too, which takes seconds of a core: off where even they are too many.
     baselines: bool = knob(True, free=True)
+    # Short examples are batched together in shorter rows: at most so many row lengths, each of which is compiled once;
+    # 1 pads all to max_length.
+    row_lengths: int = knob(4, at_least=1, older=1)
 
     def paths(self, split: str) -> tuple[str, ...]:
         """The files (or tfds:NAME) of a split. Raises AlbertError where the task names none, or nothing."""
@@ -78,6 +83,39 @@ class FileTask(Task):
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some examples of a source."""
+
+    source: Any
+    chosen: np.ndarray  # int [examples], their numbers
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        weights: tuple[str, ...] = self.source.weights
+        return weights
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.source.fingerprint}/{len(self)}"
+
+    @property
+    def lengths(self) -> np.ndarray:
+        lengths: np.ndarray = self.source.lengths[self.chosen]
+        return lengths
+
+    @property
+    def max_length(self) -> int:
+        return int(self.source.max_length)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def example(self, seed: int, index: int, place: int | None = None, length: int | None = None) -> Mapping[str, Any]:
+        row: Mapping[str, Any] = self.source.example(seed, int(self.chosen[index % len(self)]), length=length)
+        return row
+
+
+@dataclass(frozen=True)
 class Split(Generic[T]):
     """A split as it was read, and as the model reads it."""
 
@@ -101,6 +139,10 @@ class OpenFileTask(OpenTask, Generic[T]):
         self.config = with_vocabulary(config, self.tokenizer, source)
         self.tokens_per_example = task.max_length
         self._splits: dict[str, Split[T]] = {}
+        self._padding: list[str] = []  # what to say of the rows of training batches
+        self._parts: dict[str, np.ndarray] = {}  # split -> numbers of the examples that are scored, where not of all
+
+    examples_are = "texts"  # what a message calls them
 
     def read_split(self, split: str) -> list[T]:
         """The labelled records of a split, those that are to be used of it."""
@@ -135,10 +177,56 @@ class OpenFileTask(OpenTask, Generic[T]):
     def train_batches(self, batch_size: int, seed: int, workers: int, rows: Sequence[int] | None = None) -> Loader:
         examples = self.split("train").examples
         self.split("validation")  # a file that cannot be read must be known now, not after a thousand steps
-        return loader.Loader(examples, batch_size, seed, worker_count=workers, rows=rows)
+        row_lengths = self._row_lengths(examples)
+        batches = loader.Loader(examples, batch_size, seed, worker_count=workers, rows=rows, row_lengths=row_lengths)
+        if batches.buckets:
+            lengths = ", ".join(map(str, batches.buckets.row_lengths))
+            before = examples.max_length / examples.lengths.mean()
+            self._padding = [
+                f"rows of {lengths} pieces in the place of {examples.max_length}: {batches.padding():.2f} pieces are "
+                f"computed for each real one, not {before:.2f}; --task.row-lengths 1 pads all alike"
+            ]
+        return batches
 
     def eval_batches(self, split: str, batch_size: int, rows: Sequence[int] | None = None) -> Loader:
-        return loader.Loader(self.split(split).examples, batch_size, shuffle=False, epochs=1, rows=rows)
+        examples = self.split(split).examples
+        row_lengths = self._row_lengths(examples)  # also of a part, or it would be compiled anew
+        if split in self._parts:
+            examples = Part(examples, self._parts[split])
+        return loader.Loader(examples, batch_size, shuffle=False, epochs=1, rows=rows, row_lengths=row_lengths)
+
+    def _row_lengths(self, examples: Any) -> tuple[int, ...]:
+        most = self.task.row_lengths
+        return choose(examples.lengths, examples.max_length, most) if most > 1 and len(examples) else ()
+
+    def scored_on(self, split: str, count: int) -> OpenTask:
+        examples = self.split(split).examples
+        if count >= len(examples):
+            return self
+        part = copy.copy(self)
+        part._parts = {**self._parts, split: examples.evenly(count)}
+        return part
+
+    @property
+    def notes(self) -> list[str]:
+        return self._padding + self._notes_of_length()
+
+    def _notes_of_length(self) -> list[str]:
+        """A line where nearly all training examples are far shorter than the rows that they may have."""
+        examples, name = self.split("train").examples, self.examples_are
+        enough, fits = percentile(examples.lengths)
+        if 2 * fits > examples.max_length:
+            return []
+        # Where rows are padded by length, and none is longer, the unused positions are not computed.
+        rows = self._row_lengths(examples) or (examples.max_length,)
+        gain = "costs less" if rows[-1] > fits else "is enough"
+        return [f"99 % of the {name} have at most {enough:,} pieces: --task.max-length {fits} {gain}"]
+
+
+def percentile(lengths: np.ndarray) -> tuple[int, int]:
+    """What 99 % of `lengths` do not exceed, and the row length that holds it."""
+    enough = int(np.percentile(lengths, 99, method="higher"))
+    return enough, next(length for length in steps(1 << 20) if length >= enough)
 
 
 def stratified_sample(

@@ -107,6 +107,7 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
         Score("f1_macro", "macro F1", ".3f", headline=True, chart="F1, mean over classes"),
     )
     best: str = "f1"
+    examples_are = "sentences"
     outputs = ("predicted", "probability")
 
     def __init__(self, task: Tagging, config: AlbertConfig, tokenizer: AnyTokenizer | None = None):
@@ -183,7 +184,7 @@ class OpenTagging(OpenFileTask[Sentence], Answers):
                 f"{train.examples.windowed:,} of {len(train.records):,} training sentences are longer than "
                 f"{self.task.max_length} pieces and are read in windows that overlap"
             )
-        found += train.examples.unknown.notes("the training data")
+        found += super().notes + train.examples.unknown.notes("the training data")
         found += _longer_words(word for sentence in train.records for word in sentence.words)
         if others := sorted({sentence.scheme for sentence in train.records} - {"IOB2", PLAIN}):
             found.append(f"tags of the training data are {' and '.join(others)}, read and reported as IOB2")

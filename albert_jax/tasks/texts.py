@@ -17,7 +17,7 @@ from albert_jax.data.text.tokenizers import AnyTokenizer
 from albert_jax.errors import AlbertError
 from albert_jax.model.config import AlbertConfig
 from albert_jax.tasks.base import Answers, Outputs, Row
-from albert_jax.tasks.files import FileTask, OpenFileTask
+from albert_jax.tasks.files import FileTask, OpenFileTask, percentile
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,14 @@ class OpenTextTask(OpenFileTask[Labelled], Answers):
         examples, most = self.split("train").examples, self.task.max_length
         found: list[str] = []
         if examples.cut:
+            enough, fits = percentile(examples.sizes)
+            fits = min(fits, self.config.max_positions)
+            more = f"--task.max-length {fits} reads more of them (99 % have at most {enough:,} pieces)"
             found.append(
-                f"{examples.cut:,} of {len(examples):,} training texts are longer than {most} pieces and cut; "
-                "raise task.max_length to read more of them"
+                f"{examples.cut:,} of {len(examples):,} training texts are longer than {most} pieces and cut "
+                f"({100 * examples.cut / len(examples):.2g} %)" + (f"; {more}" if fits > most else "")
             )
-        found += examples.unknown.notes("the training data")
+        found += super().notes + examples.unknown.notes("the training data")
         return found
 
     def shown(self, split: str) -> Iterator[dict[str, Any]]:

@@ -128,7 +128,8 @@ class Meter:
     """Turns step numbers into tokens/s, model FLOP/s, MFU and share of time spent waiting for data.
 
     `lap(step)` is called when the result of `step` has arrived. The first lap only starts the clock; make it
-    after the first step, so that compilation is in no figure.
+    after the first step, so that compilation is in no figure. Steps of another size than `tokens_per_step` are told by
+    `took`, and a later step that compiles is made in `compiling`.
 
     Attributes:
         host_seconds: of the last lap, outside `devices()`: the mean of a step, and the longest stretch.
@@ -142,6 +143,8 @@ class Meter:
     def __post_init__(self) -> None:
         self._born = self.clock()
         self._step: int | None = None
+        self._uncounted = 0  # steps since the last lap that compiled
+        self._more_tokens = self._more_flops = 0.0  # than in steps of the usual size
         self._since = self._waited = self._paused = self._on_devices = 0.0
         self._host_since = self._longest = 0.0
         self.host_seconds = {"mean": 0.0, "longest": 0.0}
@@ -165,6 +168,18 @@ class Meter:
         self._host_since += spent
 
     @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """A step in this block compiles: it counts nowhere, as in `pause`. It must end when its result is there."""
+        self._uncounted += 1
+        with self.pause():
+            yield
+
+    def took(self, tokens: int, flops_per_token: float) -> None:
+        """A step, outside `compiling`, was of so many token positions."""
+        self._more_tokens += tokens - self.tokens_per_step
+        self._more_flops += tokens * flops_per_token - self.tokens_per_step * self.flops_per_token
+
+    @contextmanager
     def devices(self) -> Iterator[None]:
         """Time in this block is the devices', and waiting for other processes; the rest is this host's own."""
         start = self.clock()
@@ -179,18 +194,21 @@ class Meter:
         first lap or when no step has passed."""
         now = self.clock()
         scalars = {"seconds": now - self._born}
-        if self._step is not None and step > self._step:
+        self.host_seconds = {"mean": 0.0, "longest": 0.0}  # where no step has counted
+        if self._step is not None and step > self._step + self._uncounted:
             spent = max(now - self._since - self._paused, 1e-9)
-            steps = step - self._step
-            rate = steps * self.tokens_per_step / spent
+            steps = step - self._step - self._uncounted
+            rate = (steps * self.tokens_per_step + self._more_tokens) / spent
+            flops = (steps * self.tokens_per_step * self.flops_per_token + self._more_flops) / spent
             scalars |= {"tokens_per_second": rate, "seconds_per_step": spent / steps}
             scalars["data_wait_share"] = min(self._waited / spent, 1.0)
             if self.flops_per_token:
-                scalars["model_flops_per_second"] = rate * self.flops_per_token
+                scalars["model_flops_per_second"] = flops
                 if self.peak:
-                    scalars["peak_share"] = rate * self.flops_per_token / self.peak
+                    scalars["peak_share"] = flops / self.peak
             # A slow host is found by its own time: in a collective all wait for it, so that spent is the same for all.
             self.host_seconds = {"mean": max(spent - self._on_devices, 0.0) / steps, "longest": self._longest}
         self._step, self._since, self._waited, self._paused = step, now, 0.0, 0.0
+        self._uncounted, self._more_tokens, self._more_flops = 0, 0.0, 0.0
         self._host_since, self._on_devices, self._longest = now, 0.0, 0.0
         return scalars

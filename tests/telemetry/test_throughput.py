@@ -205,6 +205,28 @@ def test_meter_leaves_out_compilation_and_pauses():
     assert (lap["tokens_per_second"], lap["data_wait_share"]) == (pytest.approx(1000.0), 0.0)
 
 
+def test_meter_counts_steps_of_several_sizes_and_not_what_compiles():
+    clock = Clock()
+    meter = throughput.Meter(tokens_per_step=1000, flops_per_token=2e6, peak=1e10, clock=clock)
+    meter.lap(1)
+    for tokens, flops_per_token in ((1000, 2e6), (250, 1e6), (250, 1e6)):
+        clock.now += 0.5
+        meter.took(tokens, flops_per_token)
+    with meter.compiling():
+        clock.now += 20.0
+    lap = meter.lap(5)
+    assert lap["tokens_per_second"] == pytest.approx(1000.0)
+    assert lap["seconds_per_step"] == pytest.approx(0.5)
+    assert lap["model_flops_per_second"] == pytest.approx((1000 * 2e6 + 500 * 1e6) / 1.5)
+    assert lap["peak_share"] == pytest.approx(0.25 * 2 / 3)
+    with meter.compiling():
+        clock.now += 20.0
+    assert set(meter.lap(6)) == {"seconds"}
+    clock.now += 1.0
+    meter.took(500, 2e6)
+    assert meter.lap(7)["tokens_per_second"] == pytest.approx(500.0)
+
+
 def test_meter_without_a_peak_or_a_step():
     clock = Clock()
     meter = throughput.Meter(tokens_per_step=10, flops_per_token=2e6, peak=None, clock=clock)

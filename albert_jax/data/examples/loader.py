@@ -15,6 +15,7 @@ import numpy as np
 from absl import flags
 
 from albert_jax.data.examples import draws
+from albert_jax.data.examples.buckets import Buckets
 from albert_jax.errors import AlbertError, refuse
 
 Batch = dict[str, np.ndarray]
@@ -40,16 +41,34 @@ class Source(Protocol):
         ...
 
 
+class SizedSource(Protocol):
+    """A `Source` whose examples differ in length, so that short ones can be put into shorter rows."""
+
+    @property
+    def weights(self) -> tuple[str, ...]: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def lengths(self) -> np.ndarray: ...  # int [examples], pieces of each
+    @property
+    def max_length(self) -> int: ...  # of the longest rows
+    def __len__(self) -> int: ...
+    def example(
+        self, seed: int, index: int, place: int | None = None, length: int | None = None
+    ) -> Mapping[str, Any]: ...  # padded to `length`
+
+
 @dataclass(frozen=True)
 class _Batches:
     """This process's rows of batch k, as a function of k; all that a worker process is sent."""
 
-    source: Source
+    source: Source | SizedSource
     batch_size: int
     seed: int
     shuffle: bool
     total: int  # examples of the sequence
     rows: tuple[int, ...]  # of every batch, those that are this process's
+    buckets: Buckets | None  # None: all examples in rows of one length
 
     def __call__(self, number: int) -> Batch:
         positions = number * self.batch_size + np.array(self.rows, np.int64)
@@ -57,8 +76,8 @@ class _Batches:
         # Rows past the end repeat the last example with weight 0: all batches have one shape, so one compiled program.
         indices = self._indices(np.minimum(positions, self.total - 1))
         # One place for all rows, whichever process makes them: the rows of a batch have one length.
-        place = number * self.batch_size
-        rows = [self.source.example(self.seed, index, place) for index in indices.tolist()]
+        options = {"length": self._row_length(number)} if self.buckets else {"place": number * self.batch_size}
+        rows = [self.source.example(self.seed, index, **options) for index in indices.tolist()]
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         batch["example_weight"] = real.astype(np.float32)
         if not real.all():
@@ -68,12 +87,23 @@ class _Batches:
 
     def _indices(self, positions: np.ndarray) -> np.ndarray:
         """The example at each position of the sequence: int64 [n] to int64 [n], one to one in every epoch."""
+        size = len(self.source)
+        epochs, places = np.divmod(positions, size)
+        if self.buckets and self.shuffle:
+            orders = {epoch: self.buckets.shuffled(self.seed, epoch, self.batch_size) for epoch in set(epochs.tolist())}
+            return positions - places + [orders[e][p] for e, p in zip(epochs.tolist(), places.tolist(), strict=True)]
+        if self.buckets:
+            return positions - places + self.buckets.descending[places]
         if not self.shuffle:
             return positions
-        size = len(self.source)
-        epochs, positions = np.divmod(positions, size)
         keys = [draws.key(self.seed, draws.ORDER, epoch) for epoch in epochs.tolist()]
-        return epochs * size + draws.shuffled(positions, size, np.array(keys, np.uint64))
+        return epochs * size + draws.shuffled(places, size, np.array(keys, np.uint64))
+
+    def _row_length(self, number: int) -> int:
+        # Of the whole batch: every process must come to the same, whichever rows are its own.
+        assert self.buckets
+        positions = np.minimum(number * self.batch_size + np.arange(self.batch_size), self.total - 1)
+        return self.buckets.row_length(self._indices(positions) % len(self.source))
 
 
 class Loader:
@@ -90,18 +120,20 @@ class Loader:
 
     def __init__(
         self,
-        source: Source,
+        source: Source | SizedSource,
         batch_size: int,  # of the global batch
         seed: int = 0,  # of the order and of the examples
         shuffle: bool = True,  # every epoch in an order of its own; without it, in the source's order
         epochs: int | None = None,  # how often each example comes; None for no end
         worker_count: int = 0,  # processes that make batches; 0 makes them in a thread of this one
         rows: Sequence[int] | None = None,  # which rows of every batch to make; None for all
+        row_lengths: Sequence[int] = (),  # that rows of a `SizedSource` are padded to, ascending; none: to max_length
     ) -> None:
         rows = tuple(range(batch_size)) if rows is None else tuple(rows)
         refuse(_flaws(source, batch_size, epochs, worker_count, rows))
         total = ENDLESS if epochs is None else epochs * len(source)
-        self._batches = _Batches(source, batch_size, seed, shuffle, total, rows)
+        self.buckets = self._buckets(source, tuple(row_lengths))
+        self._batches = _Batches(source, batch_size, seed, shuffle, total, rows, self.buckets)
         self._end = ENDLESS if epochs is None else -(-total // batch_size)
         self._worker_count = worker_count
         self._next = 0
@@ -110,6 +142,29 @@ class Loader:
         # a position and restoring it.
         counts = {"examples": len(source), "batch_size": batch_size, "seed": seed, "shuffle": shuffle}
         self._stream = {"source": source.fingerprint, **counts}
+        if self.buckets:
+            self._stream["row_lengths"] = list(self.buckets.row_lengths)
+
+    @staticmethod
+    def _buckets(source: Any, row_lengths: tuple[int, ...]) -> Buckets | None:
+        # Without buckets where there is nothing to choose, so that batches are quite at random.
+        return Buckets(source.lengths, row_lengths) if row_lengths not in ((), (source.max_length,)) else None
+
+    @property
+    def order(self) -> np.ndarray | None:
+        """Where a pass without shuffling is by length, the example at each of its positions: int64 [examples]."""
+        return self.buckets.descending if self.buckets and not self._batches.shuffle else None
+
+    def padding(self) -> float:
+        """Pieces that the first epoch computes for each real one, where rows are padded by length."""
+        assert self.buckets
+        batches, size = self._batches, self.examples
+        by_length = self.buckets.descending
+        order = self.buckets.shuffled(batches.seed, 0, batches.batch_size) if batches.shuffle else by_length
+        rows = min(batches.batch_size, size)
+        whole = order[: size // rows * rows].reshape(-1, rows)
+        computed = sum(rows * self.buckets.row_length(examples) for examples in whole)
+        return computed / int(self.buckets.lengths[whole].sum())
 
     def __len__(self) -> int:
         """Batches from the first to the end. Raises AlbertError where there is no end."""

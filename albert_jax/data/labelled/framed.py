@@ -4,7 +4,8 @@
     ("Johanson", "won")              input_ids [CLS] ▁joh an son ▁won [SEP], tags at ▁joh and ▁won
     ("今", "天")                      input_ids [CLS] ▁ 今 ▁ 天 [SEP], tags at 今 and 天
 
-Both classes store piece ids and frame them when they are asked for, and are sources of a `Loader`.
+Both classes store piece ids and frame them when they are asked for, and are sources of a `Loader`, which may ask for
+rows that are shorter than S where the text is.
 """
 
 import hashlib
@@ -108,15 +109,16 @@ class FramedTexts:
     ):
         """`texts`: one or two an example; `labels`: an array with an example in each row; `doing`: see `in_chunks`."""
         # Pieces are stored as they are and padded when asked for: padded rows would take several times the memory.
-        self._tokenizer, self._labels, self._max_length = tokenizer, labels, max_length
+        self._tokenizer, self._labels = tokenizer, labels
         columns = [_encode_all(tokenizer, column, doing) for column in zip(*texts, strict=True)]
         self._pieces = list(zip(*columns, strict=True))
         self.unknown = Unknown()
         for pieces in (text for column in columns for text in column):
             self.unknown.count(tokenizer, pieces)
-        capacity = max_length - 1 - len(columns)
-        # How many examples do not fit.
-        self.cut = sum(sum(map(len, pieces)) > capacity for pieces in self._pieces)
+        # Pieces of each example with [CLS] and [SEP], before it is cut: int [examples].
+        self.sizes = np.array([1 + len(columns) + sum(map(len, pieces)) for pieces in self._pieces], np.int64)
+        self.lengths, self.max_length = np.minimum(self.sizes, max_length), max_length
+        self.cut = int((self.sizes > max_length).sum())  # how many examples do not fit
 
     @cached_property  # every evaluation makes a loader, which asks for it
     def fingerprint(self) -> str:
@@ -125,11 +127,16 @@ class FramedTexts:
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        return frame(self._tokenizer, self._pieces[index], self._max_length) | {"label": self._labels[index]}
+    def evenly(self, count: int) -> np.ndarray:
+        """The numbers of about `count` examples, evenly spaced, ascending."""
+        return spaced(len(self), count)
 
-    def example(self, seed: int, index: int, place: int | None = None) -> Mapping[str, Any]:
-        return self[index % len(self)]
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        return self.example(0, index)
+
+    def example(self, seed: int, index: int, place: int | None = None, length: int | None = None) -> Mapping[str, Any]:
+        index %= len(self)
+        return frame(self._tokenizer, self._pieces[index], length or self.max_length) | {"label": self._labels[index]}
 
 
 def _encode_all(tokenizer: AnyTokenizer, texts: Sequence[str], doing: str) -> list[np.ndarray]:
@@ -157,7 +164,7 @@ class Windows:
         doing: str, mark: int | None = None,
     ):  # fmt: skip
         """`words` and the number of each word's tag, by sentence, none of them empty. `mark`: see `in_windows`."""
-        self._tokenizer, self._max_length = tokenizer, max_length
+        self._tokenizer, self.max_length = tokenizer, max_length
         self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []  # sentence, pieces, positions, tags
         self.windowed = 0  # sentences that are read in more than one window
         self.unknown = Unknown()
@@ -170,6 +177,7 @@ class Windows:
                 self._rows += [(number, row, positions, numbers[own]) for row, positions, own in rows]
                 for row, _, _ in rows:
                     self.unknown.count(tokenizer, row)
+        self.lengths = np.array([2 + len(row) for _, row, _, _ in self._rows], np.int64)  # pieces of each example
 
     @cached_property
     def fingerprint(self) -> str:
@@ -178,18 +186,34 @@ class Windows:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def evenly(self, count: int) -> np.ndarray:
+        """The numbers of at most `count` examples (at least one sentence) of evenly spaced sentences, ascending."""
+        sentences = np.array([sentence for sentence, _, _, _ in self._rows])
+        number = sentences[-1] + 1
+        for wanted in range(max(count * number // len(self), 1), 0, -1):
+            chosen = np.flatnonzero(np.isin(sentences, spaced(number, wanted)))
+            if len(chosen) <= count:
+                break
+        return chosen
+
     def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        sentence, pieces, positions, tags = self._rows[index]
-        row = frame(self._tokenizer, [pieces], self._max_length)
-        row["tags"] = np.zeros(self._max_length, np.int32)
+        return self.example(0, index)
+
+    def example(self, seed: int, index: int, place: int | None = None, length: int | None = None) -> Mapping[str, Any]:
+        sentence, pieces, positions, tags = self._rows[index % len(self)]
+        length = length or self.max_length
+        row = frame(self._tokenizer, [pieces], length)
+        row["tags"] = np.zeros(length, np.int32)
         row["tags"][positions] = tags
-        row["tag_weights"] = np.zeros(self._max_length, np.float32)
+        row["tag_weights"] = np.zeros(length, np.float32)
         row["tag_weights"][positions] = 1
         row["sentence"] = np.array(sentence, np.int32)
         return row
 
-    def example(self, seed: int, index: int, place: int | None = None) -> Mapping[str, Any]:
-        return self[index % len(self)]
+
+def spaced(size: int, count: int) -> np.ndarray:
+    """`count` of `size` numbers from 0, evenly spaced: int64 [count], all of them where there are no more."""
+    return np.arange(min(count, size)) * size // min(count, size)
 
 
 def encode_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> list[np.ndarray]:
