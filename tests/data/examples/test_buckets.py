@@ -25,7 +25,7 @@ class Texts:
     def __len__(self):
         return len(self.lengths)
 
-    def example(self, seed, index, length=None):
+    def example(self, seed, index, place=None, length=None):
         index %= len(self)
         ids = np.zeros(length or self.max_length, np.int32)
         ids[: self.lengths[index]] = index + 1  # raises where it does not fit
