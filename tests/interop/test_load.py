@@ -155,7 +155,7 @@ def test_positions_without_an_mlm_head():
 
 def test_nothing_there(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as where it is not installed
-    with pytest.raises(AlbertError, match=r"albert/none: there is no such path.*install albert_jax\[hf\]"):
+    with pytest.raises(AlbertError, match=r"albert/none: there is no such path.*pip install -e .\.\[hf\]"):
         albert_jax.load("albert/none")
     with pytest.raises(AlbertError, match="none: there is no such path; give a directory"):
         albert_jax.load(tmp_path / "none")

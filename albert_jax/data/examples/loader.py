@@ -148,7 +148,9 @@ class Loader:
     @staticmethod
     def _buckets(source: Any, row_lengths: tuple[int, ...]) -> Buckets | None:
         # Without buckets where there is nothing to choose, so that batches are quite at random.
-        return Buckets(source.lengths, row_lengths) if row_lengths not in ((), (source.max_length,)) else None
+        if not row_lengths or row_lengths == (source.max_length,):
+            return None
+        return Buckets(source.lengths, row_lengths)
 
     @property
     def order(self) -> np.ndarray | None:
