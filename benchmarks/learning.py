@@ -111,7 +111,7 @@ def tables(runs: Sequence[Run]) -> str:
         rows.setdefault(key(run), []).append(run)
     order = [*ROWS, *PEERS]
     blocks = []
-    for setting in sorted({name[:-1] for name in rows}, key=str):
+    for setting in sorted({name[:-1] for name in rows}):
         these = {name[-1]: found for name, found in rows.items() if name[:-1] == setting}
         tasks = sorted({task for found in these.values() for run in found for task in run.get("finetuned", {})})
         head = ["row", "seeds", "MLM loss at 1/3", "2/3", "end", "MLM accuracy at 1/3", "2/3", "end", "order accuracy",

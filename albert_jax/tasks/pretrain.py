@@ -178,6 +178,11 @@ class OpenRecords(PretrainObjective, OpenTask):
 
     def _flaws_of_length(self) -> Iterator[str]:
         task = self._task
+        if task.pairs.first_length or task.masks.end_rate:
+            yield (
+                f"{task.data}: records have one length and their masks were drawn when they were made; set "
+                "task.pairs.first_length and task.masks.end_rate to 0, or prepare the text"
+            )
         for files, records in ((task.data, self._train), (task.eval_data, self._held_out)):
             if records.max_length != task.max_length:
                 yield (

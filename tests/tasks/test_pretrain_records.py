@@ -9,6 +9,7 @@ import pytest
 
 from albert_jax.data.corpus.config import given_vocabulary
 from albert_jax.data.corpus.prepare import PrepareConfig, prepare
+from albert_jax.data.examples.masking import MaskConfig
 from albert_jax.data.examples.pairs import PairConfig
 from albert_jax.data.examples.tfrecords import TFRecords
 from albert_jax.data.store.store import DocumentStore
@@ -74,6 +75,10 @@ def test_records_that_cannot_be_opened_are_refused(experiment, tmp_path) -> None
         (
             {"pairs": PairConfig(max_length=64)},
             "examples of 128 pieces, but task.pairs.max_length is 64; set it to 128",
+        ),
+        (
+            {"masks": MaskConfig(end_rate=0.1, end_examples=9)},
+            "set task.pairs.first_length and task.masks.end_rate to 0, or prepare the text",
         ),
         ({"data": str(tmp_path / "*.tfrecord")}, r"\*\.tfrecord: there is no such file"),
         ({"vocab": str(tmp_path / "none.model")}, r"none\.model: cannot read a vocabulary here"),
