@@ -103,11 +103,13 @@ def _out_of_range(name: str, value: float, known: typing.Mapping[str, Any]) -> I
 
 def as_before(asked: Any, stored: Any) -> Any:
     """`asked` with what `stored` means by fields that it is from before (`older`), where `asked` has their defaults."""
-    if type(asked) is not type(stored):
+    # By name: a kind of one's own is another class in the config than in the copy that a workdir has of it.
+    if type(asked).__name__ != type(stored).__name__:
         return asked
     changed = {}
     for field in dataclasses.fields(asked):
-        old, now = getattr(stored, field.name), getattr(asked, field.name)
+        now = getattr(asked, field.name)
+        old = getattr(stored, field.name, now)
         if dataclasses.is_dataclass(now):
             changed[field.name] = as_before(now, old)
         elif "older" in field.metadata and old == field.metadata["older"] and now == field.default:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from albert_jax import experiment as experiments
+from albert_jax.data.examples.buckets import steps
 from albert_jax.data.text.sentencepiece import Tokenizer
 from albert_jax.engine.checkpoint import CheckpointConfig, open_for_reading
 from albert_jax.engine.sharding import MeshConfig
@@ -106,21 +107,21 @@ def test_what_short_rows_save_and_a_max_length_that_fits_are_told(folder):
     task = opened(folder)
     sizes = task.split("train").examples.sizes
     assert sizes.max() == np.percentile(sizes, 99, method="higher") > 16
-    said = notes(max_length=64)
-    assert said[0].startswith("rows of 16, ") and " in the place of 64: " in said[0]
-    assert said[0].endswith(f"not {64 / sizes.mean():.2f}; --task.row-lengths 1 pads all alike")
-    computed = float(said[0].split("of 64: ")[1].split()[0])
-    assert 1 < computed < 0.6 * 64 / sizes.mean()
-    fits = next(length for length in (16, 24, 32, 40) if length >= sizes.max())
+    said = notes(max_length=256)
+    assert said[0].startswith("rows of 16, ") and " in the place of 256: " in said[0]
+    assert said[0].endswith(f"not {256 / sizes.mean():.2f}; --task.row-lengths 1 pads all alike")
+    computed = float(said[0].split("of 256: ")[1].split()[0])
+    assert 1 < computed < 1.5
+    fits = next(length for length in steps(256) if length >= sizes.max())
     enough = f"99 % of the texts have at most {sizes.max()} pieces: --task.max-length {fits}"
     assert said[1:] == [f"{enough} is enough"]
-    assert notes(max_length=64, row_lengths=1) == [f"{enough} costs less"]
+    assert notes(max_length=256, row_lengths=1) == [f"{enough} costs less"]
     cut = (sizes > 16).sum()
     assert notes(max_length=16) == [
         f"{cut} of 64 training texts are longer than 16 pieces and cut ({100 * cut / 64:.2g} %); --task.max-length "
         f"{fits} reads more of them (99 % have at most {sizes.max()} pieces)"
     ]
-    assert "99 % of the sentences have at most" in opened(folder, Tagging, max_length=64).notes[0]
+    assert "99 % of the sentences have at most" in opened(folder, Tagging, max_length=256).notes[0]
 
 
 def test_a_part_of_a_split_is_evenly_spaced_and_whole_sentences(folder):
