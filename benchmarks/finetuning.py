@@ -156,17 +156,18 @@ class Result:
     baseline: float
     against: str  # name of that baseline
 
+    def __str__(self) -> str:
+        return f"{self.score} {self.value:.3f}, {self.against} {self.baseline:.3f}"
 
-def run(experiment: Experiment, workdir: Path, keep: bool) -> Result:
-    """Trains and scores a run, unless that is done; what it prints goes to WORKDIR/log.txt."""
-    if not (workdir / _RESULT).is_file():
-        workdir.mkdir(parents=True, exist_ok=True)
-        with (workdir / "log.txt").open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-            train(experiment, workdir)
-            evaluate(workdir, "test")
-        if not keep:  # hundreds of runs, each with a model and its moments
-            shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-    return read(workdir)
+
+def run(experiment: Experiment, workdir: Path, keep: bool) -> None:
+    """Trains and scores a run; what it prints goes to WORKDIR/log.txt."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / "log.txt").open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        train(experiment, workdir)
+        evaluate(workdir, "test")
+    if not keep:  # hundreds of runs, each with a model and its moments
+        shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
 
 
 def read(workdir: Path) -> Result:
@@ -192,17 +193,11 @@ def all_runs(asked: argparse.Namespace, tasks: Sequence[TaskFiles], starts: Sequ
                 # Starts innermost: they share their examples, and so the fitted baselines.
                 for start in starts:
                     workdir = asked.out / task.name / start.name / f"{count or 'all'}" / f"seed-{seed}"
-                    begun, new = time.perf_counter(), not (workdir / _RESULT).is_file()
-                    experiment = experiment_of(task, start, count, seed, asked.fields, asked.steps)
-                    result = run(experiment, workdir, asked.keep)
-                    found[task.name][start.name][count].append(result)
-                    if new:
-                        seconds = time.perf_counter() - begun
-                        print(
-                            f"{experiment.name}, seed {seed}: {result.score} {result.value:.3f}, "
-                            f"{result.against} {result.baseline:.3f}; {seconds:.0f} s",
-                            flush=True,
-                        )
+                    if not (workdir / _RESULT).is_file():
+                        begun = time.perf_counter()
+                        run(experiment_of(task, start, count, seed, asked.fields, asked.steps), workdir, asked.keep)
+                        print(f"{workdir}: {read(workdir)}; {time.perf_counter() - begun:.0f} s", flush=True)
+                    found[task.name][start.name][count].append(read(workdir))
     return found
 
 

@@ -192,7 +192,8 @@ def sentences_of_mdoc(source: str, page: str) -> Iterator[list[tuple[str, str]]]
 
 def _of_macros(line: str, page: str) -> Iterator[tuple[str, str]]:
     kind, count = "", 0
-    arguments = [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|(\S+)', line)]
+    found = re.findall(r'"([^"]*)"|(\S+)', line)
+    arguments = [quoted or bare for quoted, bare in found if quoted or bare]  # "" is none
     for number, argument in enumerate(arguments):
         if re.fullmatch(r"[A-Z][a-z]|Brq|Bro", argument):
             kind, count = _KINDS.get(argument, ""), 0
