@@ -67,7 +67,9 @@ def test_a_split_holds_whole_groups_and_each_text_once():
     groups = {name: {example.group for example in found} for name, found in splits.items()}
     assert not groups["train"] & groups["test"] and not groups["train"] & groups["dev"]
     assert 150 < len(splits["train"]) < 250 and len(splits["test"]) > len(splits["dev"]) > 5
-    assert divided(reversed([*examples()])) == splits
+    # In any order of reading, but for which spelling of a text that comes twice is kept: that is the first.
+    once = [*examples()][:300]
+    assert divided(reversed(once)) == divided(once) == splits
 
 
 def test_a_given_test_split_stays_and_no_other_text_joins_it():
@@ -111,7 +113,7 @@ def test_a_run_takes_its_count_its_draw_and_the_fields_asked_for(tasks):
     assert (run.init, run.from_scratch, run.optim.peak_lr) == ("some/model", True, 0.5)
     whole = finetuning.experiment_of(files, box, 0, 0, [], steps=0)
     assert (whole.task.labels, whole.task.examples, whole.from_scratch) == (files.labels, 0, False)
-    assert whole.epochs > 0
+    assert whole.recipe and (whole.epochs, whole.steps) == (0, 0)
 
 
 @pytest.mark.parametrize(
