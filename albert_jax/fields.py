@@ -111,10 +111,12 @@ def as_before(asked: Any, stored: Any) -> Any:
         now = getattr(asked, field.name)
         old = getattr(stored, field.name, now)
         if dataclasses.is_dataclass(now):
-            changed[field.name] = as_before(now, old)
+            if (before := as_before(now, old)) is not now:
+                changed[field.name] = before
         elif "older" in field.metadata and old == field.metadata["older"] and now == field.default:
             changed[field.name] = old
-    return dataclasses.replace(asked, **changed)
+    # Itself where nothing changes: what a class of one's own keeps beside its fields would be lost in a copy.
+    return dataclasses.replace(asked, **changed) if changed else asked
 
 
 def leaves(
