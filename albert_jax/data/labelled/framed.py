@@ -132,7 +132,7 @@ class FramedTexts:
         return spaced(len(self), count)
 
     def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        return self.example(0, index)
+        return self.example(0, range(len(self))[index])  # raises IndexError past the end, which ends a `for`
 
     def example(self, seed: int, index: int, place: int | None = None, length: int | None = None) -> Mapping[str, Any]:
         index %= len(self)
@@ -197,7 +197,7 @@ class Windows:
         return chosen
 
     def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        return self.example(0, index)
+        return self.example(0, range(len(self))[index])  # raises IndexError past the end, which ends a `for`
 
     def example(self, seed: int, index: int, place: int | None = None, length: int | None = None) -> Mapping[str, Any]:
         sentence, pieces, positions, tags = self._rows[index % len(self)]
