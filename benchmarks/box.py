@@ -105,15 +105,16 @@ def main() -> None:
     parser.add_argument("--notes", default="", help="a sentence for the card about how it was trained")
     parser.add_argument("--figures", action="store_true", help="print the figures of the box that is there")
     options = parser.parse_args()
-    if not options.figures:
+    if options.figures:
+        found = figures(options.name, options.corpus)
+    else:
         run, model = experiments.read(options.workdir), open_source(options.workdir)
         folder = box.add(model, options.name)
+        found = figures(options.name, options.corpus)  # of the box, whose weights are rounded
         run = dataclasses.replace(run, model=model.config)
-        found = figures(options.name, options.corpus)
         text = card(options.name, run, options.step or run.steps, found, Path(options.corpus), options.notes)
         (folder / "README.md").write_text(text, encoding="utf-8")
         box.add(model, options.name)  # again, so that the card is on record
-    found = figures(options.name, options.corpus)
     title = f"{box.PREFIX}{options.name} on the test split of {options.corpus}"
     print_table(title, ["score", "model", "baseline"], [[name, *pair] for name, pair in found.items()])
 

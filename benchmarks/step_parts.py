@@ -71,6 +71,9 @@ def main() -> None:
     def naive_dense(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
         return x @ kernel + bias
 
+    def bfloat16_dense(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        return (naive_dense(x, kernel.astype(x.dtype), bias)).astype(x.dtype)
+
     def naive_gelu(x: jax.Array) -> jax.Array:
         return jax.nn.gelu(x, approximate=True)
 
@@ -89,6 +92,11 @@ def main() -> None:
     extras: list[Part] = [
         ("attention, forward only", attend, (q, k, v), pairs),
         ("softmax [B, N, S, S], forward only", jax.nn.softmax, (scores,), 0.0),
+    ]
+    half = tuple(array.astype(jnp.bfloat16) for array in (wide, x))
+    extras += [
+        ("dense D -> F, bfloat16", both_passes(layers.dense), (*half, up, bias_F), 3 * dense_DF),
+        ("dense D -> F, bfloat16, as usually written", both_passes(bfloat16_dense), (*half, up, bias_F), 3 * dense_DF),
     ]
     extras += [
         (f"{name}, as usually written", both_passes(naive), arguments, flops)

@@ -138,13 +138,13 @@ def remat(layer: Callable, policy: str) -> Callable:
     """`layer` with the backward pass recomputing what `policy` says; values and gradients stay the same."""
     if policy == "none":
         return layer
+    if policy == "full":
+        return jax.checkpoint(layer)
     # "dots" keeps the products with weights. Those of attention have batch axes and [B, N, S, S] results, the largest
     # arrays of a layer, so they are recomputed.
     policies = jax.checkpoint_policies
-    products = policies.save_from_both_policies(
-        policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(PRODUCT)
-    )
-    return jax.checkpoint(layer, policy=products if policy == "dots" else None)
+    products = policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(PRODUCT)
+    return jax.checkpoint(layer, policy=policies.save_from_both_policies(*products))
 
 
 # ---- the model

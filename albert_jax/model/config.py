@@ -110,8 +110,7 @@ _SIZES: dict[str, dict[str, int]] = {
 
 def albert(size: str, version: int = 2, **changes: Any) -> AlbertConfig:
     """A published size ("base", "large", "xlarge", "xxlarge") or one of ours ("tiny" for tests, "mini" for the demo,
-    "small" for the box),
-    with the fields `changes`. Raises AlbertError for an unknown size or version."""
+    "small" for the box), with the fields `changes`. Raises AlbertError for an unknown size or version."""
     if size not in _SIZES:
         raise AlbertError(f"no ALBERT size {size!r}; there are {', '.join(_SIZES)}")
     if version not in (1, 2):

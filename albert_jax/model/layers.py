@@ -83,7 +83,7 @@ def product(x_RxI: Array, kernel: Array, axis: int = 0) -> Array:
     and does not round the gradient of a float32 kernel. `axis` is that of I: 0 of a kernel [I, O], 1 of a table [O, I].
     """
     # XLA:CPU uses a CPU's matrix unit (AMX, AVX512-BF16) where two bfloat16 factors make a float32 result, and only
-    # there: any other product is first converted to float32, at a sixth of the speed (benchmarks/step_parts.py).
+    # there: any other product is first converted to float32, at a fraction of the speed (benchmarks/step_parts.py).
     return _contract(x_RxI, kernel.astype(x_RxI.dtype), axis)
 
 
@@ -100,9 +100,14 @@ def _product_bwd(axis: int, factors: tuple[Array, Array], grad_RxO: Array) -> tu
     return x_grad, _contract(_columns(first), second, 0)
 
 
+def _has_matrix_unit(x: Array) -> bool:
+    """Whether products of x's dtype are what `product` is formulated for."""
+    return x.dtype == jnp.bfloat16 and platform() == "cpu"
+
+
 def _columns(x_RxI: Array) -> Array:
     """x^T, with a layout of its own where that is faster."""
-    if x_RxI.dtype == jnp.bfloat16 and platform() == "cpu":
+    if _has_matrix_unit(x_RxI):
         # The unit wants the summed axis last in the first factor; without a layout the transposition would be folded
         # back into the product.
         return with_layout_constraint(x_RxI.T, Layout(major_to_minor=(0, 1)))
@@ -121,11 +126,12 @@ def dense(x: Array, kernel: Array, bias: Array) -> Array:
     # summed over the layers in float32.
     # On other devices the plain product has float32 sums anyway, and where a mesh divides it, a float32 result would
     # double what crosses the network.
-    on_cpu = x.dtype == jnp.bfloat16 and platform() == "cpu"
-    multiplied = product(rows, kernel) if on_cpu else rows @ kernel.astype(x.dtype)
-    # Named for `remat`, which sees no product inside a function with a gradient of its own.
-    added = checkpoint_name((multiplied + bias).astype(x.dtype), PRODUCT) if on_cpu else (multiplied + bias)
-    return added.astype(x.dtype).reshape(*x.shape[:-1], kernel.shape[-1])
+    if _has_matrix_unit(x):
+        # Named for `remat`, which sees no product inside a function with a gradient of its own.
+        added = checkpoint_name((product(rows, kernel) + bias).astype(x.dtype), PRODUCT)
+    else:
+        added = (rows @ kernel.astype(x.dtype) + bias).astype(x.dtype)
+    return added.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def layer_norm(x: Array, scale: Array, bias: Array, eps: float = 1e-12) -> Array:
