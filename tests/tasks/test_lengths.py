@@ -134,6 +134,8 @@ def test_a_part_of_a_split_is_evenly_spaced_and_whole_sentences(folder):
     batches = part.eval_batches("validation", 8)
     assert batches.examples == 20 and task.eval_batches("validation", 8).examples == 61
     whole = task.split("validation").examples
+    with pytest.raises(IndexError):  # or a `for` over the examples would never end
+        whole[61]
     chosen = [n * 61 // 20 for n in range(20)]
     seen = np.concatenate([batch["input_ids"][:, :12] for batch in batches])[:20][np.argsort(batches.order)]
     np.testing.assert_array_equal(seen, [whole[n]["input_ids"][:12] for n in chosen])
