@@ -18,11 +18,11 @@ from jax.sharding import Mesh
 
 from albert_jax import experiment as experiments
 from albert_jax.cluster import workdirs
-from albert_jax.cluster.agreement import barrier, check_equal, check_rows, slow_hosts
+from albert_jax.cluster.agreement import barrier, check_equal, check_rows, of_first, slow_hosts
 from albert_jax.engine.assemble import Assembly, assemble
 from albert_jax.engine.checkpoint import Checkpoints
 from albert_jax.engine.sharding import ROWS
-from albert_jax.engine.state import abstract_params, count, shardings
+from albert_jax.engine.state import abstract_params, count, shardings, with_values
 from albert_jax.engine.stopping import Patience
 from albert_jax.errors import AlbertError
 from albert_jax.evaluate import score
@@ -126,6 +126,10 @@ def _train(
         state = assembly.initial_state()
         if experiment.init:
             messages.append(f"from scratch: shape and vocabulary of {experiment.init}, random values")
+        # Every process makes them, and takes those of the first: two kinds of CPU round differently.
+        if values := of_first(task.initial_values(experiment.seed)):
+            state = state.replace(params=with_values(state.params, values))
+            messages.append(f"initial values from the data: {', '.join(sorted(values))}")
     start = int(state.step)
     # Nothing is written before here: after a refusal a corrected command finds the workdir as it was.
     write_run_files(workdir, experiment, task)

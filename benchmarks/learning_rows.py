@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from albert_jax.data.examples.masking import MaskConfig
 from albert_jax.data.examples.pairs import PairConfig
@@ -32,6 +32,8 @@ class Recipe:
     rate: float = 0.15  # of masked pieces
     end_rate: float = 0.0  # that it falls to, linearly over the run; 0: it stays
     label_smoothing: float = 0.0
+    initial: Literal["random", "corpus"] = "random"  # values; making them is on the clock
+    micro_batches: int = 1
     first: Mapping[str, Any] = field(default_factory=dict)  # changes of the first part
     first_share: float = 0.5  # of the clock that the first part gets
 
@@ -51,6 +53,7 @@ class Recipe:
             pairs=PairConfig(max_length=self.length, **first),
             masks=MaskConfig(rate=self.rate, **falling),
             label_smoothing=self.label_smoothing,
+            initial=self.initial,
         )
 
     def parts(self) -> list[tuple[float, "Recipe"]]:
@@ -62,7 +65,7 @@ class Recipe:
         before = dataclasses.replace(
             self, first={}, optim=dataclasses.replace(self.optim, schedule=stays), **self.first
         )
-        after = dataclasses.replace(self, first={})
+        after = dataclasses.replace(self, first={}, initial="random")
         return [(self.first_share, before), (1 - self.first_share, after)]
 
 
@@ -96,6 +99,20 @@ ROWS: dict[str, dict[str, Any]] = {
     "factor_256": {"model": {"embedding_size": 256}},
     "smoothing_0.1": {"label_smoothing": 0.1},
     "float32": {"model": {"compute_dtype": "float32"}},
+    "heads_8": {"model": {"heads": 8}},
+    "micro_batches_4": {"micro_batches": 4},
+    "corpus": {"initial": "corpus"},
+    "corpus_1.5e-3": {"initial": "corpus", "optim": _muon(1.5e-3)},
+    "corpus_1e-3": {"initial": "corpus", "optim": _muon(1e-3)},
+    # All that helped, together: configs/pretrain_small.py, with a rate that decays from the start.
+    "small": {
+        "initial": "corpus",
+        "optim": _muon(1.5e-3),
+        "rate": 0.3,
+        "end_rate": 0.15,
+        "model": {"heads": 8},
+        "micro_batches": 4,
+    },
     "dropout_0.1": {"model": {"hidden_dropout": 0.1, "attention_dropout": 0.1}},
 }
 

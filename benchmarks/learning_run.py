@@ -81,8 +81,9 @@ class Part:
         self.recipe, self.steps, self._seed = recipe, steps, job["seed"]
         self.task = recipe.task(job["corpus"], steps, first_steps).open(recipe.config(), self._seed)
         self.assembly = assemble(
-            self.task, recipe.optim, MeshConfig(), steps=steps, batch_size=recipe.batch, seed=self._seed
-        )
+            self.task, recipe.optim, MeshConfig(), steps=steps, batch_size=recipe.batch,
+            micro_batches=recipe.micro_batches, seed=self._seed,
+        )  # fmt: skip
 
     def batches(self) -> Any:
         return self.task.train_batches(self.recipe.batch, self._seed, 0)
@@ -101,6 +102,12 @@ class Part:
         batches.close()
         return statistics.median(found)
 
+    def seconds_at_start(self) -> float:
+        """Processor seconds that making the initial values takes, measured."""
+        start = time.process_time()
+        self.task.initial_values(self._seed)
+        return time.process_time() - start
+
     def compile(self, first_steps: int) -> None:
         """Compiles the step, for every shape of batch that the run will see."""
         batches = self.batches()
@@ -114,9 +121,15 @@ class Part:
         steps, off the clock."""
         import jax
 
+        from albert_jax.engine.state import with_values
+
         state, batches = self.assembly.initial_state(), self.batches()
         if params is not None:
             state = state.replace(params=params)
+        else:
+            with clock:
+                values = self.task.initial_values(self._seed)
+                state = state.replace(params=with_values(state.params, values))
         begun = 0
         while begun < self.steps:
             with clock:
@@ -131,7 +144,9 @@ class Part:
 
 def length_of(recipe: Any, seconds: float, job: Mapping[str, Any]) -> tuple[int, int]:
     """(steps, of which of the first length) that end with the clock."""
-    whole = Part(dataclasses.replace(recipe, first={}), job).seconds_per_step()
+    part = Part(dataclasses.replace(recipe, first={}), job)
+    seconds -= part.seconds_at_start()
+    whole = part.seconds_per_step()
     if not recipe.first:
         return max(1, round(seconds / whole)), 0
     short = Part(dataclasses.replace(recipe, length=recipe.first["length"], first={}), job).seconds_per_step()

@@ -23,11 +23,13 @@ def test_every_row_is_the_base_with_its_change() -> None:
         for share, part in made.parts():
             assert 0 < share <= 1
             part.optim.learning_rate(30)  # the schedule fits into a run, however short
-            assert part.config().hidden_size == 64 * part.config().heads
+            heads = part.model.get("heads", part.hidden // 64)
+            assert (part.config().hidden_size, part.config().heads) == (part.hidden, heads)
     task = recipe("length_64_then_128").task("corpus", steps=50, first_steps=30)
     assert task.pairs == PairConfig(128, first_length=64, first_examples=30 * 32) and task.masks == MaskConfig()
     task = recipe("mask_0.3_to_0.15").task("corpus", steps=50)
     assert task.masks == MaskConfig(rate=0.3, end_rate=0.15, end_examples=50 * 32)
+    assert recipe("corpus").task("corpus").initial == "corpus" and recipe("base").task("corpus").initial == "random"
 
 
 @pytest.mark.parametrize("name", ["layers_2_then_4", "batch_16_then_32"])

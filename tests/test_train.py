@@ -22,6 +22,7 @@ from albert_jax.evaluate import evaluate
 from albert_jax.optim import Schedule
 from albert_jax.telemetry.records import read_metrics
 from albert_jax.train import train
+from albert_jax.trees import flatten
 from tests import tiny
 from tests.data.sample_text import write_corpus
 
@@ -182,6 +183,19 @@ def test_starting_from_another_run_takes_its_parameters_and_lists_the_rest(whole
     source = open_for_reading(whole)
     want, got = source.params(source.best_step), open_for_reading(tmp_path / "run").params(1)
     jax.tree.map(np.testing.assert_array_equal, want, got)
+
+
+def test_initial_values_of_the_corpus_are_what_the_first_step_sees(corpus, tmp_path, capsys):
+    base = tiny.experiment(corpus, steps=1, seed=3)
+    task = dataclasses.replace(base.task, initial="corpus")
+    still = dataclasses.replace(base.optim, schedule=Schedule(warmup_steps=1))  # a first rate of 0
+    train(dataclasses.replace(base, task=task, optim=still), tmp_path / "run")
+    assert "initial values from the data: albert/embeddings/position, " in capsys.readouterr().out
+    found = flatten(open_for_reading(tmp_path / "run").params(1))
+    expected = task.open(base.model, 3).initial_values(3)
+    assert len(expected) == 11
+    for path, value in expected.items():
+        np.testing.assert_array_equal(found[path], value)
 
 
 def test_starting_from_a_model_of_another_shape_names_the_array(whole, corpus, tmp_path):

@@ -88,6 +88,14 @@ def compare_rows(examples: np.ndarray, rows: np.ndarray) -> None:
             )
 
 
+def of_first(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of process 0, in every process; names and shapes are the same in all."""
+    if jax.process_count() == 1:
+        return values
+    first: dict[str, np.ndarray] = multihost_utils.broadcast_one_to_all(values)
+    return first
+
+
 def barrier(name: str) -> None:
     """Returns when all processes have come to the barrier of that name."""
     if jax.process_count() > 1:

@@ -1,6 +1,7 @@
 """What training carries from step to step."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,15 @@ def create(task: Objective, optimizer: optax.GradientTransformation, seed: int, 
     """A state at step 0, born on its devices, no array of it ever whole on one of them unless it lives so."""
     homes = jax.tree.map(lambda x: x.sharding, abstract_state(task, optimizer, layout))
     return jax.jit(lambda: _initial(task, optimizer, seed), out_shardings=homes)()
+
+
+def with_values(params: Params, values: Mapping[str, Any]) -> Params:
+    """`params` with the arrays that `values` has by path, each where its parameter lives."""
+    return map_with_path(
+        # Straight to where each lives: a whole copy on one device may be more than it holds.
+        lambda path, leaf: jax.device_put(values[path], leaf.sharding) if path in values else leaf,
+        params,
+    )
 
 
 def count(params: Params) -> int:

@@ -3,17 +3,15 @@
 import dataclasses
 from pathlib import Path
 
-import jax
-
 from albert_jax import experiment as experiments
 from albert_jax.cluster import workdirs
-from albert_jax.engine.state import Params
+from albert_jax.engine.state import Params, with_values
 from albert_jax.errors import AlbertError, refuse
 from albert_jax.experiment import Experiment
 from albert_jax.interop import box
 from albert_jax.interop.load import open_source, source_at
 from albert_jax.tasks.base import OpenTask
-from albert_jax.trees import flatten, map_with_path
+from albert_jax.trees import flatten
 
 # What a model of another shape would not load; the rest is how it is trained and computed.
 _SHAPE = ("vocab_size", "embedding_size", "hidden_size", "layers", "heads", "feed_forward_size", "groups",
@@ -106,8 +104,5 @@ def initialise(params: Params, init: str | Path, task: OpenTask) -> tuple[Params
         if name in found and found[name].shape != leaf.shape and name.startswith("albert/")
     )
     taken = {name for name in want if name in found and found[name].shape == want[name].shape}
-    # Straight to where each lives: a whole copy on one device may be more than it holds.
-    filled = map_with_path(
-        lambda name, leaf: jax.device_put(found[name], leaf.sharding) if name in taken else leaf, params
-    )
+    filled = with_values(params, {name: found[name] for name in taken})
     return filled, sorted(set(want) - taken), sorted(set(source.params) - taken)

@@ -100,6 +100,10 @@ class OpenTask(Objective, Protocol):
         """What a user should know about the data when a run starts."""
         return ()
 
+    def initial_values(self, seed: int) -> dict[str, np.ndarray]:
+        """Path -> array of the parameters that start with what the data says, not as drawn; empty for none."""
+        return {}
+
     def baselines(self, split: str) -> dict[str, float]:
         """Score -> what a model that looks at nothing reaches on a split."""
         return {}

@@ -5,7 +5,7 @@ import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,14 @@ from albert_jax.data.examples.masking import MaskConfig
 from albert_jax.data.examples.pairs import PairConfig
 from albert_jax.data.examples.pretraining import GoogleRecords, PretrainingSource
 from albert_jax.data.examples.tfrecords import matching_files
+from albert_jax.data.store.cooccurrence import piece_vectors
 from albert_jax.data.store.store import DocumentStore
 from albert_jax.data.text.tokenizers import load as load_tokenizer
 from albert_jax.errors import AlbertError, refuse
 from albert_jax.fields import knob
 from albert_jax.model.config import AlbertConfig
 from albert_jax.model.heads import AlbertForPretraining
+from albert_jax.model.initial import initial_values, word_columns
 from albert_jax.tasks.base import Batch, Objective, OpenTask, Sums, Task, cross_entropy, with_vocabulary
 from albert_jax.telemetry.scores import loss, share
 
@@ -42,6 +44,9 @@ class Pretrain(Task):
     # e: the target of a masked piece is 1 - e at the piece and e spread over all of them. "loss" has it; "mlm_loss"
     # stays the plain one
     label_smoothing: float = knob(0.0, at_least=0, below=1)
+    # "corpus": tables, positions and attention start with what is known of the corpus (albert_jax/model/initial.py);
+    # with --init they are that model's
+    initial: Literal["random", "corpus"] = "random"
     eval_examples: int = knob(2048, at_least=0)  # examples of a held-out split that are scored, evenly spaced; 0 = all
     eval_seed: int = 1  # masks and orders of the evaluation, the same in every run
 
@@ -142,6 +147,12 @@ class OpenPretrain(PretrainObjective, OpenTask):
         self._store = store
         self._train = PretrainingSource(store, self.tokenizer, task.pairs, task.masks)
 
+    def initial_values(self, seed: int) -> dict[str, np.ndarray]:
+        if self._task.initial == "random":
+            return {}
+        vectors = piece_vectors(self._store, word_columns(self.config))
+        return initial_values(self.config, vectors, self._store.unigram_counts, seed)
+
     def baselines(self, split: str) -> dict[str, float]:
         """What answering by the pieces' frequencies in the training split reaches."""
         return {"mlm_loss": self._store.unigram_entropy, "mlm_accuracy": self._store.unigram_accuracy}
@@ -172,12 +183,17 @@ class OpenRecords(PretrainObjective, OpenTask):
             GoogleRecords(matching_files(files), self.tokenizer.vocab_size) for files in (task.data, task.eval_data)
         )
         self.resolved = self._task = task
-        refuse(self._flaws_of_length())
+        refuse(self._flaws())
         super().__init__(config, task.max_length, self._train.predictions, smoothing=task.label_smoothing)
         self._baselines = self._unigram()  # now: it reads every piece, and so meets records of another vocabulary
 
-    def _flaws_of_length(self) -> Iterator[str]:
+    def _flaws(self) -> Iterator[str]:
         task = self._task
+        if task.initial == "corpus":
+            yield (
+                f"{task.data}: task.initial 'corpus' counts pieces of whole documents, which records do not have; "
+                "set it to 'random', or prepare the text"
+            )
         if task.pairs.first_length or task.masks.end_rate:
             yield (
                 f"{task.data}: records have one length and their masks were drawn when they were made; set "

@@ -80,6 +80,7 @@ def test_records_that_cannot_be_opened_are_refused(experiment, tmp_path) -> None
             {"masks": MaskConfig(end_rate=0.1, end_examples=9)},
             "set task.pairs.first_length and task.masks.end_rate to 0, or prepare the text",
         ),
+        ({"initial": "corpus"}, "set it to 'random', or prepare the text"),
         ({"data": str(tmp_path / "*.tfrecord")}, r"\*\.tfrecord: there is no such file"),
         ({"vocab": str(tmp_path / "none.model")}, r"none\.model: cannot read a vocabulary here"),
         ({"data": str(tmp_path / "missing"), "vocab": "", "eval_data": ""}, "missing: not a prepared directory"),
