@@ -1,4 +1,5 @@
-"""The verb inspect: what a path holds: a workdir, one of its checkpoints, a prepared corpus or a vocabulary."""
+"""The verb inspect: what a path holds: a workdir, one of its checkpoints, a prepared corpus, a vocabulary, or a model in
+the box."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from albert_jax.data.store import summary as data
 from albert_jax.data.text import tokenizers
 from albert_jax.engine.checkpoint import FOLDER, Checkpoints, open_for_reading
 from albert_jax.errors import AlbertError
-from albert_jax.interop import directory
+from albert_jax.interop import box, directory
+from albert_jax.interop.load import open_source
 from albert_jax.telemetry.records import read_evaluation
 from albert_jax.telemetry.tables import format_table
 
@@ -23,7 +25,7 @@ from albert_jax.telemetry.tables import format_table
 class Options:
     """Tell what a path holds."""
 
-    # workdir, checkpoint directory, prepared directory, vocabulary or .model file
+    # workdir, checkpoint directory, prepared directory, vocabulary, .model file, or model in the box (albert_jax/NAME)
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
 
 
@@ -35,7 +37,11 @@ def run(options: Options) -> int:
 
 def describe(path: str | Path) -> str:
     """A text about `path`. Raises AlbertError when it is nothing of ours."""
-    path = workdirs.local_dir(path)
+    named, path = str(path), workdirs.local_dir(path)
+    if not path.exists() and box.is_name(named):
+        found = open_source(named)
+        params = {name: (array.shape, str(array.dtype)) for name, array in found.params.items()}
+        return f"{named}: in the box, at {box.directory(named)}, head {found.head or 'none'}\n\n" + _table(params, "")
     if not path.exists():
         raise AlbertError(f"{path} does not exist")
     if (path / experiments.FILE).exists():

@@ -147,6 +147,10 @@ def test_inspect_tells_what_is_there(corpus, tmp_path, capsys):
     assert "300" in capsys.readouterr().out
     assert main(["inspect", str(corpus / "vocab")]) == 0
     assert "[MASK]" in capsys.readouterr().out
+    assert main(["inspect", "albert_jax/small"]) == 0
+    assert "albert/embeddings/word" in (told := capsys.readouterr().out) and "16000 x 128" in told
+    assert main(["inspect", "albert_jax/none"]) == 2
+    assert "in the box there are albert_jax/small" in capsys.readouterr().err
     (tmp_path / "thing").mkdir()
     assert main(["inspect", str(tmp_path / "thing")]) == 2
 
@@ -158,6 +162,9 @@ def test_prepare_runs_and_says_that_it_is_done(tmp_path, capsys):
     assert "200 pieces" in capsys.readouterr().out
     assert main(words) == 0
     assert "already prepared, nothing to do" in capsys.readouterr().out
+    words = ["prepare", "--corpus", str(text), "--out", str(tmp_path / "boxed"), "--vocab", "albert_jax/small"]
+    assert main([*words, "--workers", "1"]) == 0
+    assert "16,000 pieces" in capsys.readouterr().out
 
 
 def test_a_machine_without_a_tpu_hears_no_complaint_of_libtpu():

@@ -36,7 +36,8 @@ class PrepareConfig:
     # lower case drops accents, and with them what tells が from か.
     tokenizer: Literal["sentencepiece", "wordpiece"] = "sentencepiece"
     vocab_size: int = 8000  # Pieces of the vocabulary to train, 13 fixed ones included (of `wordpiece` 5).
-    # Use this vocabulary (directory, .model file or WordPiece vocab.txt) instead of training one.
+    # Use this vocabulary (directory, .model file, WordPiece vocab.txt, or that of a model in the box, albert_jax/NAME)
+    # instead of training one.
     vocab: str | None = None
     # MiB of text to train the vocabulary on, spread evenly over the corpus. 16 MiB take 400 MiB of memory.
     vocab_sample_mb: float = knob(16.0, above=0)
