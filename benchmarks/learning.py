@@ -240,6 +240,8 @@ def main() -> None:
         print(tables([found]).splitlines()[-1], flush=True)
         if asked.write:
             write(asked.write, runs)
+    if asked.write:
+        write(asked.write, runs)  # also where every run was there already: the page may be from before
     print(f"\n{tables(runs if asked.write else mine)}")
     if len(mine) < len(jobs):
         raise SystemExit(f"{len(jobs) - len(mine)} of {len(jobs)} runs failed")

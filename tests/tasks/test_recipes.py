@@ -25,7 +25,7 @@ def asked(width=256, **changes) -> Experiment:
 def test_the_table_goes_from_narrow_to_wide_and_has_a_row_for_all():
     order = [(width, -examples) for width, examples, _ in TABLE]
     assert order == sorted(order)
-    for width, rate in ((64, 1e-3), (128, 1e-3), (256, 5e-4), (384, 3e-4), (768, 3e-5), (1024, 2e-5), (4096, 2e-5)):
+    for width, rate in ((64, 1e-3), (128, 1e-3), (256, 3e-4), (384, 2e-4), (768, 3e-5), (1024, 2e-5), (4096, 2e-5)):
         assert [choose(width, examples).peak_lr for examples in (1, 999, 1000, 10**6)] == [rate] * 4
         assert [choose(width, examples).batch_size for examples in (1, 999, 1000, 10**6)] == [16, 16, 32, 32]
     small, large = choose(128, 5000), choose(768, 5000)
@@ -35,14 +35,14 @@ def test_the_table_goes_from_narrow_to_wide_and_has_a_row_for_all():
 
 def test_a_run_takes_what_it_does_not_give():
     made, lines = asked().with_recipe(400)
-    assert (made.optim.peak_lr, made.batch_size, made.steps, made.optim.schedule.warmup_share) == (5e-4, 16, 500, 0.1)
-    assert lines == ["recipe for width 256, 400 examples: rate 0.0005, 20 epochs (500 steps), batch 16, warm-up 10%"]
+    assert (made.optim.peak_lr, made.batch_size, made.steps, made.optim.schedule.warmup_share) == (3e-4, 16, 375, 0.1)
+    assert lines == ["recipe for width 256, 400 examples: rate 0.0003, 15 epochs (375 steps), batch 16, warm-up 10%"]
     assert made.eval_every == 25 and made.in_steps(400) == made  # an epoch, of 20
     given = asked(batch_size=8, epochs=2.0, optim=AdamW(peak_lr=1e-4, schedule=Schedule(warmup_steps=5)))
     assert given.with_recipe(400) == (given, [])
     made, lines = asked(optim=AdamW(peak_lr=7e-4), batch_size=8).with_recipe(400)
-    assert (made.optim.peak_lr, made.batch_size, made.steps) == (7e-4, 8, 1000)
-    assert lines == ["recipe for width 256, 400 examples: 20 epochs (1,000 steps), warm-up 10%"]
+    assert (made.optim.peak_lr, made.batch_size, made.steps) == (7e-4, 8, 750)
+    assert lines == ["recipe for width 256, 400 examples: 15 epochs (750 steps), warm-up 10%"]
     assert dataclasses.replace(asked(), recipe=False).with_recipe(400)[1] == []
 
 
