@@ -24,8 +24,8 @@ class Recipe:
 
 
 # (width D from which on, examples up to which) -> recipe; the last row that fits both is taken, so widths ascend and
-# examples descend. From width 768 on rates are those of the paper's table 14. That of 192 is by trials with the model in
-# the box on 400 texts: at 1e-3 a classifier on [CLS] fell back from 0.62 to 0.43 in one task of 50 classes. The others
+# examples descend. From width 768 on rates are those of the paper's table 14. That of 192 is by trials with the model
+# in the box on 400 texts: at 1e-3 a classifier on [CLS] fell back from 0.62 to 0.43 in a task of 50 classes. The others
 # below 768 are guesses to be measured.
 TABLE: tuple[tuple[int, int, Recipe], ...] = (
     (0, _ANY, Recipe(1e-3, 10, 32)),
