@@ -1,5 +1,5 @@
-"""The verb inspect: what a path holds: a workdir, one of its checkpoints, a prepared corpus, a vocabulary, a model in the
-box."""
+"""The verb inspect: what a path holds: a workdir or one of its checkpoints, a prepared corpus, a vocabulary,
+or a model in the box."""
 
 import math
 from dataclasses import dataclass
