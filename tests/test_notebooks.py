@@ -112,7 +112,8 @@ def test_pretrain_ends_in_curves(pretrained):
     pictures(workplace, 3)
     records = [json.loads(line) for line in (workplace / "runs/notebook/pretrain/metrics.jsonl").open()]
     losses = [record["loss"] for record in records if record["kind"] == "train"]
-    assert len(losses) == 12 and losses[-1] < losses[0]
+    # Means of four: from the pieces' frequencies, where it begins, a step of 8 examples gains less than it deviates.
+    assert len(losses) == 12 and sum(losses[-4:]) < sum(losses[:4]), losses
     assert "12 steps of 8 examples" in said and "mlm_accuracy" in said
 
 
