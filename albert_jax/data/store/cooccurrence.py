@@ -1,4 +1,4 @@
-"""Vectors of pieces from what stands near them in a corpus: minutes of arithmetic for what a model's table of pieces
+"""Vectors of pieces from what stands near them in a corpus: seconds of arithmetic for what a model's table of pieces
 learns in hours. `albert_jax/model/initial.py` makes initial values of them.
 
 The matrix of positive pointwise mutual information of pieces within a window, cut to its largest eigenvalues (Levy &
